@@ -1,0 +1,27 @@
+import { defineConfig } from 'vitest/config';
+
+// `unit` has no processes and no timers of its own; `integration` uses real sockets and real sidecar
+// processes, which globalSetup builds first. The system suites (h2spec, nghttp2, Redis ...) are in
+// vitest.system.config.ts, because they need tools that npm does not install.
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/integration/**', 'test/system/**'],
+        },
+      },
+      {
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          globalSetup: ['test/harness/build.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+});
