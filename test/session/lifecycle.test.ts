@@ -1,0 +1,198 @@
+import { describe, expect, it } from 'vitest';
+import {
+  Lifecycle,
+  MANAGER_TRANSITIONS,
+  SESSION_TRANSITIONS,
+  type Transitions,
+} from '../../src/session/lifecycle.ts';
+import { HOUR, SECOND, setUp } from './sessions.ts';
+
+const ILLEGAL = expect.objectContaining({ code: 'illegal-transition' });
+
+describe.each<[string, Transitions<string>]>([
+  ['session', SESSION_TRANSITIONS],
+  ['manager', MANAGER_TRANSITIONS],
+])('the states of a %s', (_name, table) => {
+  const states = Object.keys(table);
+
+  it('change only as the table says', () => {
+    for (const from of states) {
+      for (const to of states) {
+        const lifecycle = new Lifecycle('It', table, from);
+        if (table[from]!.includes(to)) {
+          expect(lifecycle.to(to)).toBe(from);
+          expect(lifecycle.state).toBe(to);
+        } else {
+          expect(() => lifecycle.to(to)).toThrowError(ILLEGAL);
+          expect(lifecycle.state).toBe(from);
+        }
+      }
+    }
+  });
+
+  it('all lead to the end, and out of it nothing', () => {
+    expect(table.disposed).toEqual([]);
+    for (const state of states) {
+      const reached = new Set([state]);
+      for (const from of reached) for (const to of table[from]!) reached.add(to);
+      expect(reached).toContain('disposed');
+    }
+  });
+});
+
+it('a whole life is told in order, with reasons on the way down only', () => {
+  const { clock, events, open } = setUp();
+  const session = open();
+  session.callStarted();
+  session.callEnded();
+  clock.advance(3 * SECOND);
+  session.callStarted();
+  session.callEnded();
+  session.detach('truncated');
+  expect(
+    events.map((event) =>
+      event.type === 'stateChanged' ? [event.from, event.to, event.reason] : event.type,
+    ),
+  ).toEqual([
+    'created',
+    ['created', 'connecting', undefined],
+    ['connecting', 'connected', undefined],
+    ['connected', 'active', undefined],
+    ['active', 'idle', undefined],
+    ['idle', 'active', undefined],
+    ['active', 'disconnecting', 'truncated'],
+    ['disconnecting', 'disconnected', 'truncated'],
+    ['disconnected', 'disposed', 'truncated'],
+    'disposed',
+  ]);
+});
+
+it('a busy session changes state once, not with every call', () => {
+  const { clock, open, said } = setUp();
+  const session = open();
+  for (let n = 0; n < 1_000; n++) {
+    session.callStarted();
+    session.callEnded();
+    clock.advance(100);
+  }
+  expect(said('stateChanged').map((event) => 'to' in event && event.to)).toEqual([
+    'connecting',
+    'connected',
+    'active',
+  ]);
+});
+
+describe('connections', () => {
+  it('share a session, which ends with the last one, for its reason', () => {
+    const { open, ends } = setUp();
+    const session = open();
+    session.attach();
+    session.detach('truncated');
+    expect([session.isDisposed, session.connections]).toEqual([false, 1]);
+    session.detach('peer-closed');
+    expect(ends()).toMatchObject([{ reason: 'peer-closed', outcome: 'closed' }]);
+  });
+
+  it('are at most eight', () => {
+    const { open } = setUp();
+    const session = open();
+    for (let n = 1; n < 8; n++) session.attach();
+    expect(() => session.attach()).toThrowError(expect.objectContaining({ code: 'too-many-connections' }));
+    expect(session.connections).toBe(8);
+  });
+
+  it('must be attached before a call, and before they are detached', () => {
+    const { manager, init } = setUp();
+    const session = manager.create(init());
+    expect(() => session.callStarted()).toThrowError(ILLEGAL);
+    expect(session.openCalls).toBe(0);
+    expect(() => session.detach('peer-closed')).toThrowError(
+      expect.objectContaining({ code: 'unbalanced-detach' }),
+    );
+  });
+});
+
+describe('after its end a session', () => {
+  it('refuses calls and connections, and lets those that it had wind up', () => {
+    const { manager, open } = setUp();
+    const session = open();
+    session.callStarted();
+    const told: string[] = [];
+    session.onDisposed((reason) => told.push(reason));
+    expect(manager.close(session.id, 'revoked')).toBe(true);
+    expect(manager.close(session.id)).toBe(false);
+    session.end('idle');
+    expect(told).toEqual(['revoked']);
+    expect(() => session.callStarted()).toThrowError(expect.objectContaining({ code: 'disposed' }));
+    expect(() => session.attach()).toThrowError(expect.objectContaining({ code: 'disposed' }));
+    session.callEnded();
+    session.detach('local-closed');
+    session.touch();
+    session.drain('shutdown');
+    expect(() => session.callEnded()).toThrowError(expect.objectContaining({ code: 'unbalanced-call' }));
+    expect([session.state, session.openCalls, session.isDraining]).toEqual(['disposed', 0, false]);
+  });
+
+  it('is ended with its scope by await using', async () => {
+    const { manager, open, ends } = setUp();
+    {
+      await using session = open();
+      expect(manager.peek(session.id)).toBe(session);
+    }
+    expect(ends()).toMatchObject([{ reason: 'local-closed' }]);
+  });
+});
+
+it('a listener may end the session at any moment, and a listener that throws harms nobody', () => {
+  for (const moment of ['created', 'connecting', 'connected', 'active', 'disconnecting', 'disposed']) {
+    const errors: unknown[] = [];
+    const { manager, init, ends } = setUp({
+      onEvent: (event) => {
+        all.push(event.type);
+        const state = event.type === 'stateChanged' ? event.to : event.type;
+        if (state === moment) {
+          event.session.end('revoked');
+          throw new Error(moment);
+        }
+      },
+      onListenerError: (error) => errors.push(error),
+    });
+    const all: string[] = [];
+    const session = manager.create(init());
+    session.onDisposed(() => {
+      throw new Error('listener');
+    });
+    try {
+      session.attach();
+      session.callStarted();
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'disposed' });
+    }
+    session.end('revoked');
+    expect([session.state, session.sessionKey.wiped, manager.size]).toEqual(['disposed', true, 0]);
+    expect(all.filter((type) => type === 'disposed')).toHaveLength(1);
+    expect(errors.length).toBeGreaterThan(0);
+    expect(ends()).toEqual([]);
+  }
+});
+
+describe('one timer', () => {
+  it('serves all sessions, and none runs before the first or after the last shutdown', async () => {
+    const { clock, manager, open } = setUp();
+    expect(clock.pending).toBe(0);
+    for (let n = 0; n < 50; n++) open();
+    expect(clock.pending).toBe(1);
+    await manager.shutdown(0);
+    expect(clock.pending).toBe(0);
+  });
+
+  it('catches up after the process stood still for days', () => {
+    const { clock, manager, open } = setUp({ sweepMs: 40 * HOUR });
+    for (let n = 0; n < 50; n++) open();
+    clock.advance(40 * HOUR);
+    expect(manager.size).toBe(0);
+    open();
+    clock.advance(40 * HOUR);
+    expect(manager.size).toBe(0);
+  });
+});
