@@ -1,0 +1,40 @@
+import type { AuditEvent } from './event.ts';
+
+interface AdapterLifecycle {
+  /** Makes durable what was written. A rejection counts as a failure of the adapter. */
+  flush?(): void | PromiseLike<void>;
+  /** Opens its output anew, after a log file was rotated. */
+  reopen?(): void | PromiseLike<void>;
+  /** The last call. What it does not finish by the deadline of the shutdown is abandoned. */
+  close?(): void | PromiseLike<void>;
+}
+
+/**
+ * What a user's own module gives the recorder (`monitoring.adapters: [{ module: ./my-adapter.mjs }]`).
+ *
+ * `write` is called with one batch at a time, oldest event first, and not again before the promise it returned
+ * has settled or its deadline has passed. When it throws, rejects or misses the deadline, the same events come again
+ * later: delivery is at least once, and `instance` + `seq` tell a repetition. It runs on the sidecar's only thread:
+ * work that takes long belongs behind the promise. Events are frozen and shared between adapters.
+ */
+export interface MonitoringAdapter extends AdapterLifecycle {
+  /** Appears in metrics and in audit events about the adapter; else the name of the module's file. */
+  readonly name?: string;
+  write(events: readonly AuditEvent[]): void | PromiseLike<void>;
+}
+
+/** An adapter that takes events as objects. */
+export interface AuditAdapter extends MonitoringAdapter {
+  readonly name: string;
+}
+
+/**
+ * An adapter that takes events as JSON lines, each ending in `\n`. Lines are made once and shared by all
+ * such adapters. Otherwise as {@link MonitoringAdapter}.
+ */
+export interface AuditLineAdapter extends AdapterLifecycle {
+  readonly name: string;
+  writeLines(lines: readonly string[]): void | PromiseLike<void>;
+}
+
+export type AnyAuditAdapter = AuditAdapter | AuditLineAdapter;

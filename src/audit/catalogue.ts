@@ -1,0 +1,221 @@
+import type { AuditEventFields, AuditEventType, AuditStamp } from './event.ts';
+
+const SESSION = 'UUID of the session, the same at both ends';
+const PEER = 'SPIFFE ID of the sidecar at the other end';
+const OPENED_BY = '`inbound`: the peer dialled; `outbound`: this sidecar did';
+const REMOTE = 'Address and port at the other end, or the path of the Unix socket';
+const LISTENER = 'The listener it came in at';
+const CALL_SIDE = '`egress`: from the own app; `ingress`: from a peer';
+const SERVICE = 'Canonical service name of the route or app';
+const METHOD = '`:path` of the call, `/package.Service/Method`';
+const SIDE = '`app` (calls through us), `peer` (another sidecar) or `local-app` (called through us)';
+
+const SESSION_END = {
+  sessionId: SESSION,
+  peer: PEER,
+  direction: OPENED_BY,
+  reason: 'Why, in a word: `idle`, `expired`, `peer-closed`, `truncated`, `flood`, `shutdown`, ...',
+  calls: 'Calls since the session began',
+  bytesIn: 'Bytes received from the peer, before decryption',
+  bytesOut: 'Bytes sent to the peer, after encryption',
+};
+
+/** What each field that every event has means. */
+export const STAMP_MEANINGS: { readonly [K in keyof AuditStamp | 'type']: string } = {
+  time: 'When it was recorded: ISO 8601, UTC, milliseconds',
+  seq: 'Counts from 1 in each run, over all events; a gap at one adapter is a loss there, a repetition is a retry',
+  type: 'The event, one of the names below',
+  sidecar: 'SPIFFE ID of the sidecar that recorded the event',
+  instance: 'Names the run of the sidecar: another value after every restart',
+};
+
+/**
+ * Every event type with its meaning and that of its fields. Typed so that a type or field missing here, or
+ * one too many, does not compile; docs/audit-events.md is held against it by a test.
+ */
+export const CATALOGUE: {
+  readonly [T in AuditEventType]: {
+    readonly means: string;
+    readonly fields: { readonly [K in keyof Required<AuditEventFields[T]>]: string };
+  };
+} = {
+  'sidecar.started': {
+    means: 'The process began; nothing listens yet',
+    fields: {
+      version: "Hauberk's version",
+      runtime: 'Name and version of the JavaScript runtime',
+      pid: 'Process id',
+    },
+  },
+  'sidecar.ready': {
+    means: 'All listeners are open and calls are taken',
+    fields: { listeners: 'What is bound, each as `name=address`' },
+  },
+  'sidecar.draining': {
+    means: 'The end was asked for: no new calls, those in flight may finish',
+    fields: {
+      reason: 'Who asked, such as the name of the signal',
+      calls: 'Calls in flight',
+      deadlineMs: 'How long they have',
+    },
+  },
+  'sidecar.stopped': {
+    means: 'The last event of a run that ended in order',
+    fields: { reason: 'Why it ended', callsCut: 'Calls that were still open at the deadline' },
+  },
+  'config.loaded': {
+    means: 'A configuration file was read and is in force',
+    fields: {
+      file: 'Path of the file',
+      sha256: 'SHA-256 of its bytes, hexadecimal',
+      policy: '`enforce`, or `open`: whoever no rule names may call',
+    },
+  },
+  'identity.loaded': {
+    means: "The sidecar's own certificate and trust bundle were read and verified",
+    fields: {
+      spiffeId: 'Who this sidecar is',
+      notAfter: 'When the first certificate of the chain expires',
+      leafSha256: 'SHA-256 of the leaf certificate, hexadecimal',
+      bundleGeneration: 'Counts the trust bundles of this run',
+    },
+  },
+  'session.created': {
+    means: 'A handshake completed with a peer that proved its identity',
+    fields: {
+      sessionId: SESSION,
+      peer: PEER,
+      direction: OPENED_BY,
+      mode: 'Handshake mode: 0 X25519, 1 with ML-KEM-768, 2 resumed',
+      expiresAt: 'The latest end: idle, absolute age or the first certificate to expire',
+    },
+  },
+  'session.closed': { means: 'A session ended in order or was cut', fields: SESSION_END },
+  'session.expired': { means: 'A session reached its idle or absolute end', fields: SESSION_END },
+  'session.evicted': { means: 'A session without calls made room for another', fields: SESSION_END },
+  'session.rekeyed': {
+    means: 'One direction went over to its next key',
+    fields: {
+      sessionId: SESSION,
+      direction: '`send` or `receive`',
+      cause: 'What made the key old: records, bytes, age, or the peer',
+    },
+  },
+  'connection.opened': {
+    means: 'A TCP or Unix connection came up',
+    fields: { side: SIDE, remote: REMOTE, sessionId: `${SESSION}; with peers only` },
+  },
+  'connection.closed': {
+    means: 'A connection ended',
+    fields: {
+      side: SIDE,
+      remote: REMOTE,
+      sessionId: `${SESSION}; with peers only`,
+      reason: 'Why, in a word: `peer-closed`, `truncated`, `bad-record`, `record-timeout`, ...',
+      detail: 'The same in a sentence',
+    },
+  },
+  'connection.refused': {
+    means: 'A connection was closed before it could ask for anything',
+    fields: {
+      listener: LISTENER,
+      remote: REMOTE,
+      reason: 'Why, in a word',
+      detail: 'The same in a sentence',
+    },
+  },
+  'handshake.failed': {
+    means: 'No session came of a connection between sidecars',
+    fields: {
+      direction: OPENED_BY,
+      remote: REMOTE,
+      reason: 'Stable code of the failure',
+      detail: 'The same in a sentence, with the cure',
+      peer: 'SPIFFE ID that the other end claimed or proved, when it came that far',
+    },
+  },
+  'call.completed': {
+    means: 'A call ended, well or not (which calls are recorded: `monitoring.calls`)',
+    fields: {
+      direction: CALL_SIDE,
+      sessionId: `${SESSION}; absent when the call never reached a session`,
+      peer: `${PEER}; absent when the call never reached a session`,
+      service: SERVICE,
+      method: METHOD,
+      grpcStatus: 'gRPC status code, 0 to 16; absent when the call is not gRPC or ended without one',
+      httpStatus: 'HTTP status, where it is not 200',
+      durationMs: 'From the first byte of the request headers to the end of the stream',
+      requestBytes: 'DATA bytes from the caller',
+      responseBytes: 'DATA bytes to the caller',
+      error: '`hauberk-error` code, when a sidecar made the answer',
+    },
+  },
+  'call.denied': {
+    means: 'No rule allows the peer this method, or one forbids it',
+    fields: {
+      direction: CALL_SIDE,
+      sessionId: SESSION,
+      peer: PEER,
+      service: SERVICE,
+      method: METHOD,
+      rule: 'Index of the rule that decided, from 0; absent when none matched',
+      auditOnly: 'True when the rule only reports: the call went on',
+    },
+  },
+  'call.limited': {
+    means: 'A limit on use was reached; the call never reached the app',
+    fields: {
+      direction: CALL_SIDE,
+      sessionId: SESSION,
+      peer: PEER,
+      service: SERVICE,
+      method: METHOD,
+      scope: 'Whose limit: `session` or `peer`',
+      limit: 'Calls allowed in a window',
+      windowMs: 'Length of the window',
+      retryAfterMs: 'When the window ends',
+    },
+  },
+  'flood.detected': {
+    means: 'A connection misused the protocol beyond a limit',
+    fields: {
+      side: SIDE,
+      remote: REMOTE,
+      sessionId: `${SESSION}; with peers only`,
+      peer: `${PEER}; with peers only`,
+      kind: 'Which limit: `rapid-reset`, `ping`, `settings`, `continuation`, ...',
+      detail: 'The figures, in a sentence',
+    },
+  },
+  'limit.store': {
+    means: 'The store of the limits was lost or came back; meanwhile memory counts',
+    fields: { store: 'The kind of store', state: '`lost` or `restored`', detail: 'The error behind it' },
+  },
+  'tls.detected': {
+    means: 'An app spoke TLS to a listener that takes plaintext HTTP/2',
+    fields: { listener: LISTENER, remote: REMOTE, cure: 'What to change in the app' },
+  },
+  'audit.dropped': {
+    means: "An adapter's queue was full; these events are missing there",
+    fields: {
+      adapter: 'Name of the adapter',
+      count: 'Events that it did not get',
+      since: 'When the first of them was dropped',
+      until: 'When the last of them was dropped',
+    },
+  },
+  'audit.adapter-failed': {
+    means: 'An adapter threw, rejected or did not answer in time; its events wait in its queue',
+    fields: {
+      adapter: 'Name of the adapter',
+      error: 'What it said',
+      retryMs: 'How long until it is tried again',
+    },
+  },
+  'audit.adapter-recovered': {
+    means: 'The adapter takes events again',
+    fields: { adapter: 'Name of the adapter', downMs: 'How long it did not' },
+  },
+};
+
+export const AUDIT_EVENT_TYPES = Object.keys(CATALOGUE) as readonly AuditEventType[];

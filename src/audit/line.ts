@@ -1,0 +1,151 @@
+import type { AuditEvent, AuditEventInput, AuditEventOf } from './event.ts';
+
+/** The longest texts, in UTF-16 units. Most of them come from outside; SPIFFE IDs have the bound of their standard. */
+const MAX_TEXT = 256;
+const MAX_TEXT_OF: Readonly<Record<string, number>> = {
+  peer: 2048,
+  spiffeId: 2048,
+  file: 1024,
+  detail: 1024,
+  error: 1024,
+  cure: 1024,
+};
+const MAX_LIST = 64;
+
+/** Texts up to this length are remembered in quoted form; the map is emptied when it is full. */
+const MEMO_TEXT = 256;
+const MEMO_ENTRIES = 1024;
+
+/**
+ * What JSON.stringify leaves as it is but a terminal or a line-based tool may act upon: DEL and C1 controls,
+ * line separators, bidirectional marks and overrides, the byte order mark.
+ */
+const HARMFUL = /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/;
+const HARMFUL_ALL = new RegExp(HARMFUL.source, 'g');
+
+/** `value` as a JSON string in which nothing but printable text stands unescaped. */
+function quote(value: string): string {
+  const quoted = JSON.stringify(value);
+  return HARMFUL.test(quoted)
+    ? quoted.replace(HARMFUL_ALL, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    : quoted;
+}
+
+function truncated(text: string, max: number): string {
+  if (text.length <= max) return text;
+  const end = text.charCodeAt(max - 2) >>> 10 === 0x36 ? max - 2 : max - 1; // not between two surrogates
+  return `${text.slice(0, end)}…`;
+}
+
+/**
+ * The event with every text and list bounded, ending what was cut with `…`: the same object when nothing was too
+ * long, which is nearly always, else a copy.
+ */
+export function bounded(input: AuditEventInput): AuditEventInput {
+  let copy: Record<string, unknown> | undefined;
+  for (const key in input) {
+    const value: unknown = input[key as keyof AuditEventInput];
+    if (typeof value === 'string') {
+      if (value.length <= MAX_TEXT) continue;
+      const max = MAX_TEXT_OF[key] ?? MAX_TEXT;
+      if (value.length <= max) continue;
+      copy ??= { ...input };
+      copy[key] = truncated(value, max);
+    } else if (Array.isArray(value)) {
+      copy ??= { ...input };
+      copy[key] = value.slice(0, MAX_LIST).map((text: string) => truncated(text, MAX_TEXT));
+    }
+  }
+  return (copy as AuditEventInput | undefined) ?? input;
+}
+
+/** Makes of a recorded event what adapters take: an object or a JSON line. */
+export class EventFormat {
+  readonly #sidecar: string;
+  readonly #instance: string;
+  readonly #source: string;
+  readonly #quoted = new Map<string, string>();
+  #time = 0;
+  #timeText = new Date(0).toISOString();
+
+  constructor(source: { readonly instance: string; readonly spiffeId: string }) {
+    this.#sidecar = source.spiffeId;
+    this.#instance = source.instance;
+    this.#source = `,"sidecar":${quote(source.spiffeId)},"instance":${quote(source.instance)}`;
+  }
+
+  /** The event as an object of its own, frozen. */
+  event(input: AuditEventInput, timeMs: number, seq: number): AuditEvent {
+    const event: Record<string, unknown> = {
+      time: this.#timestamp(timeMs),
+      seq,
+      type: input.type,
+      sidecar: this.#sidecar,
+      instance: this.#instance,
+    };
+    for (const [key, value] of Object.entries(input)) {
+      if (value !== undefined) event[key] = Array.isArray(value) ? Object.freeze(value) : value;
+    }
+    return Object.freeze(event) as unknown as AuditEvent;
+  }
+
+  /** The event as one line of JSON with `\n`, in the order `time seq type sidecar instance`, then its fields. */
+  line(input: AuditEventInput, timeMs: number, seq: number): string {
+    return input.type === 'call.completed'
+      ? this.#callLine(input, timeMs, seq)
+      : this.plainLine(input, timeMs, seq);
+  }
+
+  /** Does for any event what `line` does: the plain twin that tests hold the fast path against. */
+  plainLine(input: AuditEventInput, timeMs: number, seq: number): string {
+    let line = this.#head(input.type, timeMs, seq);
+    for (const [key, value] of Object.entries(input)) {
+      if (key === 'type' || value === undefined) continue;
+      line += `,"${key}":`;
+      if (typeof value === 'string') line += quote(value);
+      else if (Array.isArray(value)) line += `[${value.map(quote).join(',')}]`;
+      else line += JSON.stringify(value);
+    }
+    return `${line}}\n`;
+  }
+
+  /** There is one of these for every call: written out, it costs 0.5 us where the loop takes 1.2. */
+  #callLine(e: AuditEventOfCall, timeMs: number, seq: number): string {
+    let line = `${this.#head(e.type, timeMs, seq)},"direction":${this.#quote(e.direction)}`;
+    if (e.sessionId !== undefined) line += `,"sessionId":${this.#quote(e.sessionId)}`;
+    if (e.peer !== undefined) line += `,"peer":${this.#quote(e.peer)}`;
+    line += `,"service":${this.#quote(e.service)},"method":${this.#quote(e.method)}`;
+    if (e.grpcStatus !== undefined) line += `,"grpcStatus":${e.grpcStatus}`;
+    if (e.httpStatus !== undefined) line += `,"httpStatus":${e.httpStatus}`;
+    line += `,"durationMs":${e.durationMs},"requestBytes":${e.requestBytes},"responseBytes":${e.responseBytes}`;
+    if (e.error !== undefined) line += `,"error":${this.#quote(e.error)}`;
+    return `${line}}\n`;
+  }
+
+  #head(type: string, timeMs: number, seq: number): string {
+    return `{"time":"${this.#timestamp(timeMs)}","seq":${seq},"type":"${type}"${this.#source}`;
+  }
+
+  #timestamp(timeMs: number): string {
+    if (timeMs !== this.#time) {
+      this.#time = timeMs;
+      this.#timeText = new Date(timeMs).toISOString();
+    }
+    return this.#timeText;
+  }
+
+  /** The same few names, peers and sessions come again and again. */
+  #quote(value: string): string {
+    let quoted = this.#quoted.get(value);
+    if (quoted === undefined) {
+      quoted = quote(value);
+      if (value.length <= MEMO_TEXT) {
+        if (this.#quoted.size >= MEMO_ENTRIES) this.#quoted.clear();
+        this.#quoted.set(value, quoted);
+      }
+    }
+    return quoted;
+  }
+}
+
+type AuditEventOfCall = Omit<AuditEventOf<'call.completed'>, 'time' | 'seq' | 'sidecar' | 'instance'>;
