@@ -140,7 +140,9 @@ export const nobleProvider: CryptoProvider = Object.freeze<CryptoProvider>({
     const key = rawPublicKey(algorithm, publicKeySpki);
     if (key === undefined) return false;
     try {
-      // noble throws where a signature does not parse.
+      // noble throws where a signature does not parse. Its Ed25519 equation is cofactored and OpenSSL's is not (RFC
+      // 8032, section 5.1.7 allows both): they can differ on what a signer crafted from points of mixed order, which
+      // only the holder of the private key can do.
       if (algorithm === 'ed25519') return ed25519.verify(signature, data, key, { zip215: false });
       return p256.verify(signature, data, key, { format: 'der', lowS: false });
     } catch {
