@@ -1,0 +1,406 @@
+import type { Socket } from 'node:net';
+import type { Clock, TimerHandle } from '../clock/clock.ts';
+import type { PeerIdentity } from '../identity/peer.ts';
+import { giveBuffer, RECORD_BUFFER, SMALL, takeBuffer } from './bufferpool.ts';
+import { ChannelUseError, type CloseReason, RecordError } from './errors.ts';
+import type { Established } from './handshake.ts';
+import type { SessionKeys } from './keyschedule.ts';
+import type { RecordLimits } from './limits.ts';
+import type { ModeId } from './mode.ts';
+import {
+  ALERT,
+  CLOSE,
+  DATA,
+  IGNORABLE,
+  KEY_UPDATE,
+  LENGTH_FIELD,
+  OVERHEAD,
+  PING,
+  PING_LENGTH,
+  PONG,
+  RECORD_HEADER,
+  RecordReader,
+  type RecordSink,
+  RecordWriter,
+  TAG,
+} from './record.ts';
+
+export type CloseListener = (reason: CloseReason, detail: string) => void;
+export type RekeyListener = (direction: 'send' | 'receive', cause: RekeyCause) => void;
+export type RekeyCause = 'records' | 'bytes' | 'age' | 'peer';
+
+export interface ChannelSession extends SessionKeys {
+  readonly mode: ModeId;
+}
+
+const FIRST_PING = Buffer.alloc(RECORD_HEADER + PING_LENGTH);
+const NO_PAYLOAD = Buffer.alloc(RECORD_HEADER);
+
+/**
+ * An established connection with a peer: bytes in records over one TCP connection, until it is closed by an
+ * authenticated CLOSE, destroyed, or broken.
+ *
+ *     open --close()--> closing --peer's CLOSE, or time--> closed
+ *       \---peer's CLOSE, destroy(), any failure---------> closed
+ *
+ * Nothing is delivered before `onData` has been set: set it last.
+ */
+export class SecureChannel implements RecordSink {
+  readonly role: Established['role'];
+  readonly peer: PeerIdentity;
+  /** The key belongs to whoever was handed the channel, who wipes it; before that the channel does. */
+  readonly session: ChannelSession;
+  /** 8 bytes in hex that name the peer's process, if it told. */
+  readonly peerInstance: string | undefined;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+
+  /** Octets that must stay free in front of what is written. */
+  readonly headroom = LENGTH_FIELD + RECORD_HEADER;
+  /** The most octets that one write takes: what both ends' largest records hold. */
+  readonly capacity: number;
+
+  /** The backlog has gone, after a write that returned false. */
+  onDrain: () => void = nothing;
+  /** A direction has changed its key. */
+  onRekey: RekeyListener | undefined;
+
+  readonly #socket: Socket;
+  readonly #clock: Clock;
+  readonly #limits: RecordLimits;
+  readonly #writer: RecordWriter;
+  readonly #reader: RecordReader;
+  #state: 'open' | 'closing' | 'closed' = 'open';
+  #end: { reason: CloseReason; detail: string } | undefined;
+  #onUp: (() => void) | undefined;
+  #onData: ((plaintext: Buffer) => void) | undefined;
+  #onClose: CloseListener | undefined;
+  #blocked = false;
+  /** Pool buffers that the socket has, in the order of their writes. */
+  readonly #lent: Buffer[] = [];
+  readonly #taken = (): void => {
+    const buf = this.#lent.shift();
+    if (buf !== undefined && this.#state !== 'closed') giveBuffer(buf);
+  };
+  /** The payload of a PING that came while the socket was backlogged: only the last is answered. */
+  #owedPong: Buffer | undefined;
+  #pings = 0;
+  #pingsSince: number;
+  #rekeyTimer: TimerHandle;
+  #closeTimer: TimerHandle;
+  #recordTimer: TimerHandle;
+  #waiting = 0;
+  #waitingSince = 0;
+  #keySince: number;
+  #started = false;
+  /** The first record's payload, if it was DATA and came before onData was set. */
+  #early: Buffer | undefined;
+
+  /** `onUp` is called once, when the peer's first record has opened: before that the channel must not be used. */
+  constructor(
+    socket: Socket,
+    established: Established,
+    clock: Clock,
+    limits: RecordLimits,
+    onUp: () => void,
+  ) {
+    this.role = established.role;
+    this.peer = established.peer;
+    this.session = { ...established.session, mode: established.mode.id };
+    this.peerInstance = established.payload.instance?.toString('hex');
+    this.remoteAddress = socket.remoteAddress ?? '';
+    this.remotePort = socket.remotePort ?? 0;
+    this.capacity = Math.min(limits.maxLength, established.peerMaxRecord) - OVERHEAD;
+    this.#socket = socket;
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#onUp = onUp;
+    this.#writer = new RecordWriter(established.send, limits);
+    this.#reader = new RecordReader(established.receive, limits, this, () => clock.monotonic());
+    this.#pingsSince = clock.monotonic();
+    this.#keySince = this.#pingsSince;
+    this.#rekeyTimer = clock.after(limits.rekeyAfterMs, this.#keyIsOld);
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    socket.on('drain', () => this.#drained());
+    socket.on('end', () => this.#ended());
+    socket.on('error', (error) => this.#finish('socket-error', error.message));
+    socket.on('close', () => this.#finish('truncated', 'The connection ended without CLOSE'));
+  }
+
+  /** Called with each DATA record's payload, which is valid until it returns. Setting it starts the reading. */
+  set onData(listener: (plaintext: Buffer) => void) {
+    const first = this.#onData === undefined;
+    this.#onData = listener;
+    if (first) setImmediate(() => this.#start());
+  }
+
+  /** Called exactly once, in a later turn if the channel is closed already when this is set. */
+  set onClose(listener: CloseListener) {
+    this.#onClose = listener;
+    const end = this.#end;
+    if (end !== undefined) setImmediate(() => listener(end.reason, end.detail));
+  }
+
+  get closed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  /** Octets that wait for the kernel. */
+  get backlog(): number {
+    return this.#socket.writableLength;
+  }
+
+  /** Hands out a buffer of at least `headroom + capacity` octets with any content, the caller's until write. */
+  acquire(): Buffer {
+    return takeBuffer(RECORD_BUFFER);
+  }
+
+  /**
+   * Seals the octets [start, end) of a buffer from acquire() as one DATA record and writes it. The buffer is the
+   * channel's from now on. False asks the caller to wait for onDrain; on a channel that is not open nothing is
+   * sent. Throws ChannelUseError if the range leaves no headroom or is above capacity.
+   */
+  write(buf: Buffer, start: number, end: number): boolean {
+    if (this.#state !== 'open') return false;
+    const payload = end - start;
+    if (start < this.headroom || payload < 0 || payload > this.capacity || end > buf.length) {
+      throw new ChannelUseError(
+        `write of [${start}, ${end}) of ${buf.length} octets: headroom is ${this.headroom}, capacity ${this.capacity}`,
+      );
+    }
+    if (payload >= SMALL && buf.length === RECORD_BUFFER && end + TAG <= RECORD_BUFFER) {
+      this.#lent.push(buf);
+      this.#socket.write(this.#writer.sealInPlace(DATA, buf, start, end), this.#taken);
+    } else {
+      const record = this.#writer.seal(DATA, buf, start, end);
+      giveBuffer(buf);
+      this.#socket.write(record);
+    }
+    this.#rekeyIfDue();
+    this.#blocked = this.#backlogged;
+    return !this.#blocked;
+  }
+
+  /** Sends CLOSE after everything that was written, then FIN, and waits for the peer's CLOSE, but not for long. */
+  close(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'closing';
+    this.#sendClose();
+    this.#closeTimer = this.#clock.after(this.#limits.closeTimeoutMs, () =>
+      this.#finish('close-timeout', 'The peer did not answer CLOSE in time'),
+    );
+    this.#onData ??= nothing;
+    this.#start();
+  }
+
+  /** Ends the connection at once, silently on the wire; the peer sees a truncation. */
+  destroy(reason: CloseReason, detail = ''): void {
+    this.#finish(reason, detail);
+  }
+
+  /** For the driver: the first record, so that the peer knows that the handshake was ours. */
+  greet(): void {
+    this.#control(PING, FIRST_PING);
+  }
+
+  /** For the driver: bytes that came with the last handshake message. */
+  feed(bytes: Buffer): void {
+    if (bytes.length > 0) this.#read(bytes);
+  }
+
+  /** For the reader: one record that has opened. */
+  record(type: number, payload: Buffer): void {
+    if (this.#onUp !== undefined) this.#up();
+    switch (type) {
+      case DATA:
+        if (this.#onData === undefined) this.#early = Buffer.from(payload);
+        else this.#onData(payload);
+        return;
+      case PING:
+        this.#pinged(payload);
+        return;
+      case PONG:
+        checkPing(payload);
+        return;
+      case KEY_UPDATE:
+        this.onRekey?.('receive', 'peer');
+        return;
+      case CLOSE:
+        this.#closed();
+        return;
+      case ALERT:
+        throw new RecordError('peer-alert', `The peer sent ALERT ${payload[0] ?? '(empty)'}`);
+      default:
+        if (type < IGNORABLE) throw new RecordError('protocol-error', `A record of the unknown type ${type}`);
+    }
+  }
+
+  /** The peer's first record has opened. The reading waits until the new owner has set onData. */
+  #up(): void {
+    const onUp = this.#onUp as () => void;
+    this.#onUp = undefined;
+    this.#reader.pause();
+    this.#socket.pause();
+    onUp();
+  }
+
+  #start(): void {
+    if (this.#started || this.#state === 'closed') return;
+    this.#started = true;
+    try {
+      const early = this.#early;
+      this.#early = undefined;
+      if (early !== undefined) this.#onData?.(early);
+      this.#reader.resume();
+    } catch (cause) {
+      this.#failed(cause);
+      return;
+    }
+    this.#watch();
+    if (!this.closed) this.#socket.resume();
+  }
+
+  #read(chunk: Buffer): void {
+    try {
+      this.#reader.push(chunk);
+    } catch (cause) {
+      this.#failed(cause);
+      return;
+    }
+    this.#watch();
+  }
+
+  /** Sees to it that a record that has begun completes in time: one timer at a time, whatever the number of records. */
+  #watch(): void {
+    const waiting = this.#reader.waiting;
+    if (waiting === 0 || waiting === this.#waiting) return;
+    this.#waiting = waiting;
+    this.#waitingSince = this.#clock.monotonic();
+    this.#recordTimer ??= this.#clock.after(this.#limits.timeoutMs, this.#recordIsLate);
+  }
+
+  readonly #recordIsLate = (): void => {
+    this.#recordTimer = undefined;
+    const waiting = this.#reader.waiting;
+    if (waiting === 0) return;
+    const left = this.#waitingSince + this.#limits.timeoutMs - this.#clock.monotonic();
+    if (left > 0) this.#recordTimer = this.#clock.after(left, this.#recordIsLate);
+    else this.#finish('record-timeout', `A record did not complete within ${this.#limits.timeoutMs} ms`);
+  };
+
+  #drained(): void {
+    const owed = this.#owedPong;
+    this.#owedPong = undefined;
+    if (owed !== undefined) this.#control(PONG, owed);
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.onDrain();
+  }
+
+  #pinged(payload: Buffer): void {
+    checkPing(payload);
+    if (++this.#pings > this.#limits.pings) {
+      const now = this.#clock.monotonic();
+      if (now - this.#pingsSince < this.#limits.pingWindowMs) {
+        throw new RecordError(
+          'flood',
+          `More than ${this.#limits.pings} PINGs in ${this.#limits.pingWindowMs} ms`,
+        );
+      }
+      this.#pingsSince = now;
+      this.#pings = 1;
+    }
+    const pong = Buffer.allocUnsafe(RECORD_HEADER + PING_LENGTH);
+    payload.copy(pong, RECORD_HEADER);
+    if (this.#backlogged) this.#owedPong = pong;
+    else this.#control(PONG, pong);
+  }
+
+  get #backlogged(): boolean {
+    return this.#socket.writableLength >= this.#limits.backlog && this.#socket.writableNeedDrain;
+  }
+
+  /** Writes a small record; `bytes` is RECORD_HEADER free bytes, then the payload. */
+  #control(type: number, bytes: Buffer): void {
+    if (this.#state !== 'open') return;
+    this.#socket.write(this.#writer.seal(type, bytes, RECORD_HEADER, bytes.length));
+    this.#rekeyIfDue();
+  }
+
+  #rekeyIfDue(): void {
+    const due = this.#writer.due;
+    if (due !== undefined) this.#rekey(due);
+  }
+
+  #rekey(cause: RekeyCause): void {
+    this.#socket.write(this.#writer.keyUpdate());
+    this.#keySince = this.#clock.monotonic();
+    this.onRekey?.('send', cause);
+  }
+
+  readonly #keyIsOld = (): void => {
+    if (this.#state !== 'open') return;
+    const left = this.#keySince + this.#limits.rekeyAfterMs - this.#clock.monotonic();
+    if (left <= 0) this.#rekey('age');
+    this.#rekeyTimer = this.#clock.after(left > 0 ? left : this.#limits.rekeyAfterMs, this.#keyIsOld);
+  };
+
+  /** The peer's CLOSE: nothing follows it, and ours is due if it has not gone yet. */
+  #closed(): void {
+    if (this.#state === 'closing') {
+      this.#finish('local-closed', 'Closed from here, confirmed by the peer', true);
+      return;
+    }
+    this.#sendClose();
+    this.#finish('peer-closed', 'The peer closed the connection', true);
+  }
+
+  #sendClose(): void {
+    this.#socket.end(this.#writer.seal(CLOSE, NO_PAYLOAD, RECORD_HEADER, RECORD_HEADER));
+  }
+
+  #ended(): void {
+    const where = this.#reader.waiting === 0 ? '' : ' in the middle of a record';
+    this.#finish('truncated', `The connection ended without CLOSE${where}`);
+  }
+
+  #failed(cause: unknown): void {
+    if (cause instanceof RecordError) this.#finish(cause.reason, cause.message);
+    else
+      this.#finish('internal-error', cause instanceof Error ? (cause.stack ?? cause.message) : String(cause));
+  }
+
+  /** `flush`: what was written, our CLOSE being the last, still goes out. */
+  #finish(reason: CloseReason, detail: string, flush = false): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#end = { reason, detail };
+    this.#clock.clear(this.#rekeyTimer);
+    this.#clock.clear(this.#closeTimer);
+    this.#clock.clear(this.#recordTimer);
+    this.#reader.stop();
+    this.#writer.wipe();
+    if (this.#onUp !== undefined) this.session.key.wipe();
+    this.#early = undefined;
+    this.#owedPong = undefined;
+    this.#lent.length = 0;
+    if (flush) this.#letGo();
+    else this.#socket.destroy();
+    this.#onClose?.(reason, detail);
+  }
+
+  /** Destroys the socket once it has sent everything, or the peer has had its time to take it. */
+  #letGo(): void {
+    const socket = this.#socket;
+    const timer = this.#clock.after(this.#limits.closeTimeoutMs, () => socket.destroy());
+    socket.once('close', () => this.#clock.clear(timer));
+    socket.destroySoon();
+  }
+}
+
+function checkPing(payload: Buffer): void {
+  if (payload.length === PING_LENGTH) return;
+  throw new RecordError('protocol-error', `A PING or PONG of ${payload.length} bytes, not ${PING_LENGTH}`);
+}
+
+function nothing(): void {}
