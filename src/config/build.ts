@@ -1,0 +1,97 @@
+import type { AdapterConfig, LimitStoreConfig, RouteConfig, SidecarConfig } from './config.ts';
+import type { ParsedFile } from './schema.ts';
+
+type Routes = ParsedFile['egress']['routes'];
+type Adapters = ParsedFile['monitoring']['adapters'];
+
+function route({ listen, ...rest }: Routes[number]): RouteConfig {
+  return listen === undefined ? rest : { ...rest, listen };
+}
+
+function limitStore({ type, url, timeout }: ParsedFile['limitStore']): LimitStoreConfig {
+  return type === 'redis' && url !== undefined ? { type, url, timeoutMs: timeout } : { type: 'memory' };
+}
+
+function adapter(entry: Adapters[number]): AdapterConfig {
+  if (typeof entry === 'string') return { type: 'stdout' };
+  if (entry.file !== undefined) return { type: 'file', path: entry.file.path };
+  if (entry.module !== undefined)
+    return { type: 'module', module: entry.module, options: entry.options ?? {} };
+  return { type: 'stdout' };
+}
+
+/** From the file's names to those of `SidecarConfig`, which carry their units. */
+export function buildConfig(file: ParsedFile): SidecarConfig {
+  const { session, handshake, records, http2, monitoring } = file;
+  return {
+    trustDomain: file.trustDomain,
+    identity: file.identity,
+    egress: { listen: file.egress.listen, routes: file.egress.routes.map(route) },
+    ingress: { listen: file.ingress.listen, apps: file.ingress.apps, allow: file.ingress.allow },
+    policy: file.policy,
+    session: {
+      idleMs: session.idle,
+      absoluteMs: session.absolute,
+      max: session.max,
+      maxPerPeer: session.maxPerPeer,
+      graceMs: session.grace,
+    },
+    limits: file.limits.map(({ scope, maxRequests, window }) => ({ scope, maxRequests, windowMs: window })),
+    limitStore: limitStore(file.limitStore),
+    monitoring: {
+      adapters: monitoring.adapters.map(adapter),
+      calls: monitoring.calls,
+      queue: monitoring.queue,
+    },
+    probes: file.probes,
+    http2: {
+      appStreams: http2.appStreams,
+      sessionStreams: http2.sessionStreams,
+      queuedCalls: http2.queuedCalls,
+      appResetBurst: http2.appResetBurst,
+      appResetRatio: http2.appResetRatio,
+      sessionResetBurst: http2.sessionResetBurst,
+      sessionResetsPerSecond: http2.sessionResetsPerSecond,
+      continuationFrames: http2.continuationFrames,
+      headerBlockSize: http2.headerBlock,
+      headerListSize: http2.headerList,
+      headerFields: http2.headerFields,
+      appHeaderTableSize: http2.appHeaderTable,
+      sessionHeaderTableSize: http2.sessionHeaderTable,
+      floodFrames: http2.floodFrames,
+      floodWindowMs: http2.floodWindow,
+      queuedControlFrames: http2.queuedControlFrames,
+      settingsEntries: http2.settingsEntries,
+      stallTimeoutMs: http2.stallTimeout,
+      queuedBytes: http2.queuedBytes,
+      prefaceTimeoutMs: http2.prefaceTimeout,
+      settingsTimeoutMs: http2.settingsTimeout,
+      headersTimeoutMs: http2.headersTimeout,
+      initialWindow: http2.initialWindow,
+      maxWindow: http2.maxWindow,
+    },
+    handshake: {
+      connectTimeoutMs: handshake.connectTimeout,
+      firstFrameTimeoutMs: handshake.firstFrameTimeout,
+      timeoutMs: handshake.timeout,
+      maxFirstMessageSize: handshake.maxFirstMessage,
+      maxMessageSize: handshake.maxMessage,
+      maxHalfOpen: handshake.maxHalfOpen,
+      maxHalfOpenPerAddress: handshake.maxHalfOpenPerAddress,
+      ratePerAddress: handshake.ratePerAddress,
+      burstPerAddress: handshake.burstPerAddress,
+      maxEventLoopLagMs: handshake.maxEventLoopLag,
+      staticKeyLifetimeMs: handshake.staticKeyLifetime,
+    },
+    records: {
+      timeoutMs: records.timeout,
+      closeTimeoutMs: records.closeTimeout,
+      rekeyRecords: records.rekeyRecords,
+      rekeyBytes: records.rekeyBytes,
+      rekeyAfterMs: records.rekeyAfter,
+    },
+    crypto: file.crypto,
+    log: file.log,
+    drain: { deadlineMs: file.drain.deadline },
+  };
+}

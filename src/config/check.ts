@@ -1,0 +1,239 @@
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import { describeValue } from './document.ts';
+import type { ConfigErrorCode } from './errors.ts';
+import { kindOf, type Resolve, tryKind } from './kinds.ts';
+import { nearest } from './nearest.ts';
+import { below, dotted, keysOf, quote } from './pointer.ts';
+import { formatDuration, formatSize } from './quantity.ts';
+import { SCHEMA } from './schema.ts';
+import type { SchemaNode } from './schemanode.ts';
+
+/** Something wrong at a pointer; `atKey` when the key itself is, not its value. */
+export interface Finding {
+  readonly code: ConfigErrorCode;
+  readonly pointer: string;
+  readonly atKey?: boolean;
+  readonly message: string;
+}
+
+const ROOT = SCHEMA as unknown as SchemaNode;
+const MAX_KEYS_LISTED = 30;
+
+let compiled: ValidateFunction | undefined;
+
+function validator(): ValidateFunction {
+  if (compiled === undefined) {
+    const ajv = new Ajv({ allErrors: true, useDefaults: true, allowUnionTypes: true, messages: false });
+    ajv.addVocabulary(['x-kind', 'x-range', 'x-unit', 'x-words', 'x-secret']);
+    compiled = ajv.compile(ROOT);
+  }
+  return compiled;
+}
+
+/** The schema of what is at a pointer, as far as it is known. */
+function nodeAt(pointer: string): SchemaNode | undefined {
+  let node: SchemaNode | undefined = ROOT;
+  for (const key of keysOf(pointer)) node = node?.properties?.[key] ?? node?.items;
+  return node;
+}
+
+/** What belongs at a node, with an example. */
+export function expectation(node: SchemaNode): string {
+  const example = node.examples?.[0];
+  const types = [node.type].flat();
+  const such = example === undefined || typeof example === 'object' ? '' : `, as in ${example}`;
+  if (node.enum !== undefined) return `one of ${node.enum.join(', ')}`;
+  if (node['x-words'] !== undefined) {
+    return `${node['x-words'].join(', ')} or a mapping with one of ${Object.keys(node.properties ?? {}).join(', ')}`;
+  }
+  if (node['x-kind'] !== undefined) {
+    const { noun, example: usual } = kindOf(node['x-kind']);
+    return `${noun}${types.includes('array') ? ', or a list of them' : ''}, as in ${such === '' ? usual : example}`;
+  }
+  if (types.includes('array')) return 'a list (lines that begin with -)';
+  if (types.includes('object')) return 'a mapping (lines of key: value)';
+  if (types.includes('boolean')) return 'true or false';
+  return `${types.includes('integer') ? 'a whole number' : 'a number'} from ${node.minimum} to ${node.maximum}${such}`;
+}
+
+/** Every key of the file with this name, for one that stands in the wrong place. */
+function elsewhere(name: string, node: SchemaNode = ROOT, path = ''): string | undefined {
+  for (const [key, child] of Object.entries(node.properties ?? {})) {
+    const at = path === '' ? key : `${path}.${key}`;
+    if (key === name) return at;
+    const deeper = elsewhere(name, child, at) ?? (child.items && elsewhere(name, child.items, `${at}[]`));
+    if (deeper !== undefined) return deeper;
+  }
+  return undefined;
+}
+
+function unknownKey(pointer: string, name: string): Finding {
+  const path = below(pointer, name);
+  const known = Object.keys(nodeAt(pointer)?.properties ?? {});
+  const near = nearest(name, known) ?? elsewhere(name);
+  const meant = near === undefined ? '.' : `: did you mean ${near}?`;
+  const here =
+    known.length === 0
+      ? ' No keys belong here'
+      : ` Known here: ${known.slice(0, MAX_KEYS_LISTED).join(', ')}`;
+  return {
+    code: 'unknown-key',
+    pointer: path,
+    atKey: true,
+    message: `${dotted(path)}: unknown key${meant}${here}`,
+  };
+}
+
+function translate(error: ErrorObject, root: unknown): Finding {
+  const pointer = error.instancePath;
+  const node = nodeAt(pointer) ?? ROOT;
+  const name = pointer === '' ? 'the file' : dotted(pointer);
+  let value = root;
+  for (const key of keysOf(pointer)) value = (value as Record<string, unknown>)[key];
+  switch (error.keyword) {
+    case 'additionalProperties':
+      return unknownKey(pointer, String(error.params.additionalProperty));
+    case 'required': {
+      const path = below(pointer, String(error.params.missingProperty));
+      const wanted = expectation(nodeAt(path) ?? ROOT);
+      return {
+        code: 'missing-key',
+        pointer: path,
+        atKey: true,
+        message: `${dotted(path)} is missing: expected ${wanted}`,
+      };
+    }
+    case 'type': {
+      const types = [node.type].flat();
+      const cure = value === null ? '; give it a value, or remove the key' : '';
+      const found = describeValue(value, !types.includes('object') && node['x-secret'] !== true);
+      return {
+        code: 'wrong-type',
+        pointer,
+        message: `${name}: expected ${expectation(node)}, found ${found}${cure}`,
+      };
+    }
+    case 'enum':
+    case 'pattern': {
+      const words = node.enum ?? node['x-words'] ?? [];
+      const near = typeof value === 'string' ? nearest(value, words) : undefined;
+      const meant = near === undefined ? '' : `; did you mean ${near}?`;
+      const message = `${name}: expected ${expectation(node)}, found ${describeValue(value, true)}${meant}`;
+      return { code: 'invalid-value', pointer, message };
+    }
+    case 'minItems':
+      return {
+        code: 'invalid-value',
+        pointer,
+        message: `${name}: the list is empty: expected at least one entry`,
+      };
+    case 'maxItems':
+      return { code: 'invalid-value', pointer, message: `${name}: more than ${node.maxItems} entries` };
+    default:
+      return {
+        code: 'invalid-value',
+        pointer,
+        message: `${name}: ${outOfRange(node, describeValue(value, true))}`,
+      };
+  }
+}
+
+function outOfRange(node: SchemaNode, found: string): string {
+  const [least, most] = node['x-range'] ?? [node.minimum, node.maximum];
+  if (node['x-kind'] === undefined) {
+    return `expected ${least} to ${most}${node['x-unit'] === undefined ? '' : ` (${node['x-unit']})`}, found ${found}`;
+  }
+  const write = node['x-kind'] === 'size' ? formatSize : formatDuration;
+  return `expected ${write(least as number)} to ${write(most as number)}, found ${found}`;
+}
+
+/** Checks the shape against the schema and fills in defaults in place. */
+export function checkShape(value: unknown): Finding[] {
+  const validate = validator();
+  if (validate(value)) return [];
+  const errors = validate.errors ?? [];
+  const wrongType = new Set(
+    errors.filter((error) => error.keyword === 'type').map((error) => error.instancePath),
+  );
+  return errors
+    .filter((error) => error.keyword === 'type' || !wrongType.has(error.instancePath))
+    .map((error) => translate(error, value));
+}
+
+/**
+ * Values after parsing. What was wrong is undefined or left out of its list; mappings and lists are always what
+ * the schema says. `pointerOf` tells where a parsed object came from.
+ */
+export interface Parsed {
+  readonly value: unknown;
+  readonly findings: Finding[];
+  readonly pointerOf: ReadonlyMap<object, string>;
+}
+
+/** Parses every string of a kind. Values whose shape is wrong are passed over: `checkShape` has told. */
+export function parseKinds(root: unknown, resolve: Resolve): Parsed {
+  const findings: Finding[] = [];
+  const pointerOf = new Map<object, string>();
+
+  const text = (value: string, node: SchemaNode, pointer: string): unknown => {
+    const kind = node['x-kind'];
+    if (kind === undefined) return value;
+    const shown = node['x-secret'] === true ? 'the value' : quote(value);
+    const result = tryKind(kind, value, resolve);
+    if ('problem' in result) {
+      findings.push({
+        code: 'invalid-value',
+        pointer,
+        message: `${dotted(pointer)}: ${shown} ${result.problem}`,
+      });
+      return undefined;
+    }
+    const range = node['x-range'];
+    if (range !== undefined && ((result.value as number) < range[0] || (result.value as number) > range[1])) {
+      findings.push({
+        code: 'invalid-value',
+        pointer,
+        message: `${dotted(pointer)}: ${outOfRange(node, shown)}`,
+      });
+      return undefined;
+    }
+    for (const made of [result.value].flat())
+      if (typeof made === 'object' && made !== null) pointerOf.set(made, pointer);
+    return result.value;
+  };
+
+  const visitMapping = (value: object, node: SchemaNode, pointer: string): unknown => {
+    if (node.properties === undefined) return value;
+    const result: Record<string, unknown> = {};
+    for (const [key, child] of Object.entries(node.properties)) {
+      const own = (value as Record<string, unknown>)[key];
+      if (own !== undefined) result[key] = visit(own, child, below(pointer, key));
+    }
+    pointerOf.set(result, pointer);
+    return result;
+  };
+
+  const visit = (value: unknown, node: SchemaNode, pointer: string): unknown => {
+    const types = [node.type].flat();
+    const isList = types.includes('array');
+    if (isList && (Array.isArray(value) || !types.includes('string'))) {
+      const items = (Array.isArray(value) ? value : []).map((item, index) =>
+        visit(item, node.items as SchemaNode, below(pointer, index)),
+      );
+      return items.flat().filter((item) => item !== undefined);
+    }
+    if (typeof value === 'string') {
+      const parsed = types.includes('string') ? text(value, node, pointer) : undefined;
+      return isList ? [parsed].flat().filter((item) => item !== undefined) : parsed;
+    }
+    if (types.includes('object')) {
+      const isMapping = typeof value === 'object' && value !== null && !Array.isArray(value);
+      return visitMapping(isMapping ? value : {}, node, pointer);
+    }
+    const fits = typeof value === 'boolean' ? 'boolean' : typeof value === 'number' ? 'number' : undefined;
+    if (isList) return [];
+    return types.some((type) => (type === 'integer' ? 'number' : type) === fits) ? value : undefined;
+  };
+
+  return { value: visit(root, ROOT, ''), findings, pointerOf };
+}

@@ -1,0 +1,167 @@
+// The limits of design sections 5 and 7: every one configurable, none of them off.
+import { count, duration, mapping, ratio, size } from './schemanode.ts';
+
+/** `handshake`: what a peer may cost before it has proved who it is. */
+export const HANDSHAKE = mapping(
+  {
+    connectTimeout: duration('100ms', '2m', {
+      description: 'TCP connect to a peer.',
+      default: '5s',
+    }),
+    firstFrameTimeout: duration('100ms', '1m', {
+      description: 'Until the first frame of a new connection is complete.',
+      default: '2s',
+    }),
+    timeout: duration('100ms', '2m', {
+      description: 'The whole handshake.',
+      default: '5s',
+    }),
+    maxFirstMessage: size('1216B', '16KiB', {
+      description: 'Noise message 1.',
+      default: '1536B',
+    }),
+    maxMessage: size('4KiB', '64512B', {
+      description: 'Every other Noise message; holds the certificate chain.',
+      default: '16KiB',
+    }),
+    maxHalfOpen: count(1, 65_536, 'connections', {
+      description: 'Unfinished handshakes in all; when full, the oldest goes.',
+      default: 256,
+    }),
+    maxHalfOpenPerAddress: count(1, 65_536, 'connections', {
+      description: 'Unfinished handshakes of one IPv4 address or IPv6 /64.',
+      default: 16,
+    }),
+    ratePerAddress: count(1, 1_000_000, 'a second', {
+      description: 'Handshakes that one address may begin.',
+      default: 50,
+    }),
+    burstPerAddress: count(1, 1_000_000, 'handshakes', {
+      description: 'Handshakes that one address may begin at once.',
+      default: 100,
+    }),
+    maxEventLoopLag: duration('1ms', '10s', {
+      description: 'While the event loop lags by more, full handshakes are refused.',
+      default: '50ms',
+    }),
+    staticKeyLifetime: duration('1m', '24h', {
+      description: 'The Noise static key, which is in memory only, is replaced after this long.',
+      default: '24h',
+    }),
+  },
+  { description: 'Limits on handshakes with peers.' },
+);
+
+/** `records`: the encrypted transport below a session. */
+export const RECORDS = mapping(
+  {
+    timeout: duration('100ms', '5m', {
+      description: 'A record whose length has come must be complete within this.',
+      default: '10s',
+    }),
+    closeTimeout: duration('100ms', '1m', {
+      description: "How long an authenticated close waits for the peer's.",
+      default: '5s',
+    }),
+    rekeyRecords: count(1_024, 2_097_152, 'records', {
+      description: 'A direction changes its key after this many records, ...',
+      default: 1_048_576,
+    }),
+    rekeyBytes: size('1MiB', '64GiB', { description: '... this many bytes, ...', default: '32GiB' }),
+    rekeyAfter: duration('1m', '24h', { description: '... or this long.', default: '1h' }),
+  },
+  { description: 'Limits on the encrypted records of a connection.' },
+);
+
+/** `http2`: what apps and peers may do with HTTP/2. */
+export const HTTP2 = mapping(
+  {
+    appStreams: count(1, 1_000_000, 'streams', {
+      description: 'Concurrent calls on a connection with an app.',
+      default: 1_024,
+    }),
+    sessionStreams: count(1, 1_000_000, 'streams', {
+      description: 'Concurrent calls on a connection inside a session.',
+      default: 4_096,
+    }),
+    queuedCalls: count(0, 1_000_000, 'calls', {
+      description: 'Calls that wait for a free stream; further ones get UNAVAILABLE.',
+      default: 1_024,
+    }),
+    appResetBurst: count(10, 1_000_000, 'resets', {
+      description: 'Rapid reset (CVE-2023-44487): an app connection may reset this many streams at once.',
+      default: 1_000,
+    }),
+    appResetRatio: ratio({
+      description:
+        'Beyond the burst, the connection ends when more than this share of recent streams was reset.',
+      default: 0.5,
+    }),
+    sessionResetBurst: count(10, 1_000_000, 'resets', {
+      description: 'Resets at once inside a session.',
+      default: 1_000,
+    }),
+    sessionResetsPerSecond: count(1, 1_000_000, 'resets a second', {
+      description: 'Lasting rate of resets inside a session.',
+      default: 500,
+    }),
+    continuationFrames: count(1, 1_024, 'frames', {
+      description: 'CONTINUATION frames of a header block.',
+      default: 8,
+    }),
+    headerBlock: size('4KiB', '1MiB', { description: 'A header block as sent.', default: '64KiB' }),
+    headerList: size('4KiB', '1MiB', {
+      description: 'A header list, counted with 32 bytes a field (RFC 9113 section 6.5.2); advertised.',
+      default: '64KiB',
+    }),
+    headerFields: count(16, 4_096, 'fields', { description: 'Fields of a header list.', default: 128 }),
+    appHeaderTable: size('0B', '1MiB', { description: 'HPACK table towards apps.', default: '4KiB' }),
+    sessionHeaderTable: size('0B', '1MiB', {
+      description: 'HPACK table inside a session.',
+      default: '64KiB',
+    }),
+    floodFrames: count(10, 1_000_000, 'frames', {
+      description: 'PING, SETTINGS, PRIORITY and empty frames: this many of a kind ...',
+      default: 200,
+    }),
+    floodWindow: duration('1s', '10m', { description: '... in this long.', default: '10s' }),
+    queuedControlFrames: count(10, 1_000_000, 'frames', {
+      description: 'Control frames that wait to be sent on a connection.',
+      default: 1_000,
+    }),
+    settingsEntries: count(6, 1_024, 'entries', {
+      description: 'Entries of a SETTINGS frame.',
+      default: 32,
+    }),
+    stallTimeout: duration('1s', '1h', {
+      description:
+        "A stream with queued data that makes no progress for this long is reset, but only while its connection's queue is full.",
+      default: '60s',
+    }),
+    queuedBytes: size('256KiB', '1GiB', {
+      description: 'Data that waits to be sent on a connection.',
+      default: '16MiB',
+    }),
+    prefaceTimeout: duration('100ms', '5m', {
+      description: 'Until the connection preface is complete.',
+      default: '5s',
+    }),
+    settingsTimeout: duration('100ms', '5m', {
+      description: 'Until the first SETTINGS frame, and until ours is acknowledged.',
+      default: '5s',
+    }),
+    headersTimeout: duration('100ms', '5m', {
+      description: 'Until a header block is complete.',
+      default: '10s',
+    }),
+    initialWindow: size('16KiB', '16MiB', {
+      description: "A stream's flow-control window at its begin.",
+      default: '64KiB',
+    }),
+    maxWindow: size('16KiB', '64MiB', {
+      description: 'The window doubles up to this while the far side drains.',
+      default: '4MiB',
+    }),
+  },
+  { description: 'Limits on HTTP/2 connections, with apps (`app...`) and inside sessions (`session...`).' },
+);

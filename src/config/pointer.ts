@@ -1,0 +1,36 @@
+/** JSON pointers (RFC 6901), as Ajv gives them: `/egress/routes/0/peer`; the root is the empty string. */
+export function below(pointer: string, key: string | number): string {
+  return `${pointer}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`;
+}
+
+export function parent(pointer: string): string {
+  return pointer.slice(0, Math.max(0, pointer.lastIndexOf('/')));
+}
+
+export function keysOf(pointer: string): string[] {
+  return pointer
+    .split('/')
+    .slice(1)
+    .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
+}
+
+/** `egress.routes[0].peer`, for people. Keys that are not plain words are quoted. */
+export function dotted(pointer: string): string {
+  let text = '';
+  for (const key of keysOf(pointer)) {
+    if (/^[0-9]+$/.test(key) && text !== '') text += `[${key}]`;
+    else text += `${text === '' ? '' : '.'}${/^[\w-]{1,64}$/.test(key) ? key : quote(key)}`;
+  }
+  return text;
+}
+
+const SHOWN = 60; // characters
+
+/** Text in quotes, in one line, bounded, without anything that a terminal would obey. */
+export function quote(text: string): string {
+  const bounded = text.length > SHOWN ? `${text.slice(0, SHOWN)}...` : text;
+  return JSON.stringify(bounded).replaceAll(
+    /[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}

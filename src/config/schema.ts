@@ -1,0 +1,318 @@
+// Every key of the configuration file: the one source of the checks (check.ts), the defaults, the types below,
+// docs/configuration.md and docs/sidecar.schema.json (both written by scripts/generate-docs.mjs).
+import type { Static } from 'typebox';
+import { HANDSHAKE, HTTP2, RECORDS } from './limitschema.ts';
+import {
+  anything,
+  choice,
+  count,
+  duration,
+  flag,
+  kind,
+  list,
+  mapping,
+  oneOrMore,
+  optional,
+  wordOrMapping,
+} from './schemanode.ts';
+
+const IDENTITY = mapping(
+  {
+    svid: kind('path', {
+      description: "This sidecar's X.509-SVID: PEM, leaf first, then any intermediates.",
+      example: 'keys/web.pem',
+    }),
+    key: kind('path', {
+      description: "The SVID's private key, PEM, readable by its owner only.",
+      example: 'keys/web.key',
+    }),
+    bundle: kind('path', {
+      description: "The trust domain's CA certificates, PEM.",
+      example: 'keys/bundle.pem',
+    }),
+  },
+  { description: 'Who this sidecar is. `hauberk init` and `hauberk issue` make these files.' },
+);
+
+const ROUTE = mapping(
+  {
+    service: kind('service', {
+      description:
+        "The service's canonical name; its Kubernetes forms (`greeter`, `greeter.shop`, `greeter.shop.svc`, ...) match as well.",
+    }),
+    authorities: list(kind('authority', { description: 'A name that apps call the service by.' }), {
+      description:
+        'What else `:authority` may be, with or without a port. `*.shop.svc.cluster.local` matches any name below, `*` any name that no other route takes. Case does not matter; exact names go before wildcards, the longest wildcard before shorter ones.',
+      default: [],
+      example: ['greeter', 'greeter.shop.svc.cluster.local:50051'],
+    }),
+    endpoints: oneOrMore('endpoint', {
+      description:
+        'Mesh listeners of the sidecars before the service: `ip:port`, `[ipv6]:port` or `dns-name:port`, one or a list. A DNS name stands for all its A and AAAA records.',
+      example: ['10.1.2.3:15008', 'greeter-mesh.shop:15008'],
+    }),
+    peer: kind('spiffe-id', {
+      description: 'The SPIFFE ID that those sidecars must prove. One full ID in `trustDomain`, no globs.',
+      example: 'spiffe://shop.example/ns/shop/sa/greeter',
+    }),
+    listen: optional(
+      kind('listener', {
+        description:
+          'A port or Unix socket for this route alone, whatever `:authority` says, for clients that can set neither name nor proxy.',
+        example: '127.0.0.1:50061',
+      }),
+    ),
+  },
+  { description: 'An upstream service and how to reach it.' },
+);
+
+const EGRESS = mapping(
+  {
+    listen: oneOrMore('listen', {
+      description:
+        'Where apps connect: plaintext HTTP/2, routed by `:authority`. `off` leaves only the ports of routes.',
+      default: 'localhost:15001',
+    }),
+    allowNonLoopback: flag({
+      description:
+        'Lets egress listen on other addresses than loopback. Calls arrive there in plaintext and unauthenticated: whoever reaches the port speaks with the identity of this sidecar.',
+      default: false,
+    }),
+    routes: list(ROUTE, { description: 'The services that apps may call.', default: [] }),
+  },
+  { description: 'Calls from local apps to peers.' },
+);
+
+const INGRESS = mapping(
+  {
+    listen: oneOrMore('listen', {
+      description: 'Where peers connect; sessions and nothing else. `off` for a sidecar that only calls.',
+      default: ':15008',
+    }),
+    allowRemoteApps: flag({
+      description:
+        "Lets an app's address be another than loopback or a Unix socket. Calls leave the sidecar in plaintext.",
+      default: false,
+    }),
+    apps: list(
+      mapping(
+        {
+          service: kind('service', {
+            description: 'The canonical service name that peers ask for.',
+            example: 'web.shop',
+          }),
+          address: kind('app-address', {
+            description: 'Where the app serves plaintext HTTP/2: `host:port` or `unix:/path`.',
+          }),
+        },
+        { description: 'A local app.' },
+      ),
+      { description: 'The apps that this sidecar delivers to, each service once.', default: [] },
+    ),
+    allow: list(
+      mapping(
+        {
+          peer: kind('spiffe-glob', {
+            description: 'Which peers, by SPIFFE ID; `*` stands for any characters but `/`.',
+          }),
+          methods: list(kind('method-glob', { description: 'A method, or a glob over them.' }), {
+            description:
+              'Which methods, as `/package.Service/Method`; `*` stands for any characters but `/`, and `/*/*` is every method.',
+            default: ['/*/*'],
+            example: ['/shop.Greeter/*'],
+            least: 1,
+          }),
+          action: choice(['allow', 'deny', 'audit'], {
+            description:
+              '`allow` lets the call pass, `deny` refuses it, `audit` lets it pass and records that only this rule did. Deny beats allow, and allow beats audit, whatever their order.',
+            default: 'allow',
+          }),
+        },
+        { description: 'A rule.' },
+      ),
+      {
+        description: 'Who may call what. A call that no rule allows is denied, unless `policy` is `open`.',
+        default: [],
+      },
+    ),
+  },
+  { description: 'Calls from peers to local apps.' },
+);
+
+const SESSION = mapping(
+  {
+    idle: duration('1s', '30d', {
+      description: 'A session without calls and data ends after this long.',
+      default: '1h',
+    }),
+    absolute: duration('10s', '30d', {
+      description: 'No session lives longer, nor longer than any certificate in either chain.',
+      default: '8h',
+    }),
+    max: count(1, 1_000_000, 'sessions', { description: 'Sessions in all.', default: 10_000 }),
+    maxPerPeer: count(1, 1_000_000, 'sessions', {
+      description: 'Sessions with one peer (SPIFFE ID).',
+      default: 64,
+    }),
+    grace: duration('0s', '1h', {
+      description: 'GOAWAY goes out this long before the end, so that calls in flight can finish.',
+      default: '30s',
+    }),
+  },
+  { description: 'How long sessions live and how many there may be.' },
+);
+
+const LIMITS = list(
+  mapping(
+    {
+      scope: choice(['session', 'peer'], {
+        description:
+          '`session` counts the calls of each session, `peer` those of all sessions of a SPIFFE ID. A peer escapes a session limit by a fresh handshake, and a peer limit not at all.',
+        example: 'session',
+      }),
+      maxRequests: count(1, 1_000_000_000, 'calls', {
+        description: 'Calls allowed in a window.',
+        example: 1000,
+      }),
+      window: duration('1s', '1d', { description: 'Length of the fixed window.', example: '60s' }),
+    },
+    { description: 'A limit.' },
+  ),
+  { description: 'Rate limits at ingress. Every one of them must allow a call.', default: [] },
+);
+
+const LIMIT_STORE = mapping(
+  {
+    type: choice(['memory', 'redis'], {
+      description: '`memory` counts for this sidecar alone, `redis` for all that share the store.',
+      default: 'memory',
+    }),
+    url: optional(
+      kind('redis-url', {
+        description: 'The Redis server; may hold a password, so rather set it by `HAUBERK_LIMIT_STORE_URL`.',
+        secret: true,
+      }),
+    ),
+    timeout: duration('10ms', '10s', {
+      description: 'A command not answered in time is counted in memory instead.',
+      default: '200ms',
+    }),
+  },
+  { description: 'Where rate limits are counted. While Redis is away, memory takes over.' },
+);
+
+const MONITORING = mapping(
+  {
+    adapters: list(
+      wordOrMapping(
+        ['stdout'],
+        {
+          stdout: optional(
+            mapping({}, { description: 'JSON lines on stdout; the same as the word `stdout`.' }),
+          ),
+          file: optional(
+            mapping(
+              {
+                path: kind('path', { description: 'The file, appended to.', example: 'audit.jsonl' }),
+              },
+              { description: 'JSON lines in a file.' },
+            ),
+          ),
+          module: optional(
+            kind('module', { description: "A module of one's own whose default export makes an adapter." }),
+          ),
+          options: optional(
+            anything({
+              description: 'Handed to the `module`.',
+              example: { endpoint: 'https://siem.example' },
+            }),
+          ),
+        },
+        { description: 'One of `stdout`, `file` and `module`.' },
+      ),
+      {
+        description: 'Where audit events go. None slows or stops calls or another adapter.',
+        default: [],
+        example: ['stdout', { file: { path: 'audit.jsonl' } }, { module: './my-adapter.mjs' }],
+      },
+    ),
+    calls: choice(['all', 'failed', 'none'], {
+      description: 'Which calls get a `call.completed` event.',
+      default: 'all',
+    }),
+    queue: count(16, 1_000_000, 'events', {
+      description: 'Events that may wait, per adapter; further ones are dropped and counted.',
+      default: 10_000,
+    }),
+  },
+  { description: 'Audit.' },
+);
+
+const PROBES = mapping(
+  {
+    http: oneOrMore('listen', {
+      description:
+        'HTTP `/livez`, `/readyz`, `/startupz`, `/metrics`; no secrets, no control. `off` for none.',
+      default: ':15020',
+    }),
+    grpc: oneOrMore('listen', { description: '`grpc.health.v1`. `off` for none.', default: ':15021' }),
+  },
+  { description: 'Health and metrics.' },
+);
+
+/** The schema of the whole file. */
+export const SCHEMA = mapping(
+  {
+    trustDomain: kind('trust-domain', {
+      description: 'The SPIFFE trust domain that this sidecar and its peers belong to.',
+    }),
+    identity: IDENTITY,
+    egress: EGRESS,
+    ingress: INGRESS,
+    policy: choice(['enforce', 'open'], {
+      description:
+        '`enforce` denies what no rule of `ingress.allow` allows. `open` allows it (rules that deny still hold), and is logged at start.',
+      default: 'enforce',
+    }),
+    session: SESSION,
+    limits: LIMITS,
+    limitStore: LIMIT_STORE,
+    monitoring: MONITORING,
+    probes: PROBES,
+    drain: mapping(
+      {
+        deadline: duration('0s', '1h', {
+          description: 'After SIGTERM, calls in flight get this long to finish.',
+          default: '30s',
+        }),
+      },
+      { description: 'Stopping.' },
+    ),
+    log: mapping(
+      {
+        level: choice(['debug', 'info', 'warn', 'error', 'silent'], {
+          description: 'Least severe log line that is written to stderr.',
+          default: 'info',
+        }),
+      },
+      { description: 'Logs.' },
+    ),
+    crypto: mapping(
+      {
+        provider: choice(['native', 'noble'], {
+          description:
+            '`native` is OpenSSL through node:crypto; `noble` is JavaScript, about 30 times slower.',
+          default: 'native',
+        }),
+      },
+      { description: 'Cryptography.' },
+    ),
+    handshake: HANDSHAKE,
+    records: RECORDS,
+    http2: HTTP2,
+  },
+  { description: 'Configuration of a Hauberk sidecar.' },
+);
+
+/** The file after its strings are parsed and its defaults filled in, in the file's own names. */
+export type ParsedFile = Static<typeof SCHEMA>;
