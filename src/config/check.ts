@@ -44,7 +44,7 @@ export function expectation(node: SchemaNode): string {
   const such = example === undefined || typeof example === 'object' ? '' : `, as in ${example}`;
   if (node.enum !== undefined) return `one of ${node.enum.join(', ')}`;
   if (node['x-words'] !== undefined) {
-    return `${node['x-words'].join(', ')} or a mapping with one of ${Object.keys(node.properties ?? {}).join(', ')}`;
+    return `${node['x-words'].join(', ')} or a mapping (${Object.keys(node.properties ?? {}).join(', ')})`;
   }
   if (node['x-kind'] !== undefined) {
     const { noun, example: usual } = kindOf(node['x-kind']);
@@ -228,11 +228,14 @@ export function parseKinds(root: unknown, resolve: Resolve): Parsed {
     }
     if (types.includes('object')) {
       const isMapping = typeof value === 'object' && value !== null && !Array.isArray(value);
+      if (!isMapping && types.length > 1) return undefined;
       return visitMapping(isMapping ? value : {}, node, pointer);
     }
-    const fits = typeof value === 'boolean' ? 'boolean' : typeof value === 'number' ? 'number' : undefined;
     if (isList) return [];
-    return types.some((type) => (type === 'integer' ? 'number' : type) === fits) ? value : undefined;
+    if (typeof value === 'boolean') return types.includes('boolean') ? value : undefined;
+    if (typeof value !== 'number' || !(types.includes('integer') || types.includes('number')))
+      return undefined;
+    return value >= (node.minimum ?? value) && value <= (node.maximum ?? value) ? value : undefined;
   };
 
   return { value: visit(root, ROOT, ''), findings, pointerOf };

@@ -231,7 +231,7 @@ const ORDERED: ReadonlyArray<[low: string, high: string, write: (amount: number)
   ['http2.initialWindow', 'http2.maxWindow', formatSize],
 ];
 
-function order({ file, conflict }: Context): void {
+function order({ file, conflict, lineOf }: Context): void {
   const read = (path: string) => {
     const [section, key] = path.split('.');
     const value = (file as Record<string, Record<string, unknown> | undefined>)[section]?.[key];
@@ -240,8 +240,10 @@ function order({ file, conflict }: Context): void {
   for (const [low, high, write] of ORDERED) {
     const [least, most] = [read(low), read(high)];
     if (least === undefined || most === undefined || least <= most) continue;
-    const message = `${write(least)} is more than ${high} (${write(most)}): lower it, or raise the other`;
-    conflict(`/${low.replace('.', '/')}`, message);
+    const message = `${low} (${write(least)}) is more than ${high} (${write(most)}): lower it, or raise the other`;
+    const [lowAt, highAt] = [low, high].map((path) => `/${path.replace('.', '/')}`);
+    // Blame the one that the file gives, not a default.
+    conflict(lineOf(lowAt) === '' ? highAt : lowAt, message);
   }
 }
 

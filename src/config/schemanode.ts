@@ -93,7 +93,7 @@ export function ratio(meaning: Meaning): TUnsafe<number> {
 }
 
 export function flag(meaning: Meaning): TUnsafe<boolean> {
-  return node(meaning, { type: 'boolean' });
+  return node({ example: true, ...meaning }, { type: 'boolean' });
 }
 
 export function choice<const Values extends readonly string[]>(
@@ -109,7 +109,7 @@ export function oneOrMore<Name extends KindName>(
   meaning: Meaning,
 ): TUnsafe<ParsedKind<Name> extends readonly (infer Item)[] ? Item[] : ParsedKind<Name>[]> {
   return node(
-    { example: KINDS[name].example, ...meaning },
+    { ...(meaning.default === undefined ? { example: KINDS[name].example } : {}), ...meaning },
     {
       type: ['string', 'array'],
       'x-kind': name,
