@@ -119,13 +119,14 @@ export class Delivery {
   #lastReport = Number.NEGATIVE_INFINITY; // monotonic
 
   constructor(
+    name: string,
     adapter: AnyAuditAdapter,
     format: EventFormat,
     clock: Clock,
     limits: DeliveryLimits,
     observer: DeliveryObserver,
   ) {
-    this.name = adapter.name;
+    this.name = name;
     this.#adapter = adapter;
     this.#format = format;
     this.#clock = clock;

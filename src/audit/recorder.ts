@@ -8,7 +8,7 @@ export interface RecorderOptions {
   readonly clock: Clock;
   /** Stands in every event: `instance` names this run, `spiffeId` this sidecar. */
   readonly source: { readonly instance: string; readonly spiffeId: string };
-  /** Their names should differ. The recorder closes them. */
+  /** The recorder closes them. Where two have the same name, the second is called `name#2`. */
   readonly adapters: readonly AnyAuditAdapter[];
   /** Events that may wait for one adapter. Default 10,000. */
   readonly queueLimit?: number;
@@ -83,9 +83,11 @@ export class Recorder {
         this.record({ type: 'audit.adapter-failed', adapter, error, retryMs }),
       onRecovered: (adapter, downMs) => this.record({ type: 'audit.adapter-recovered', adapter, downMs }),
     };
-    this.#deliveries = options.adapters.map(
-      (adapter) => new Delivery(adapter, format, this.#clock, limits, observer),
-    );
+    const names = new Set<string>();
+    this.#deliveries = options.adapters.map((adapter) => {
+      const name = uniqueName(adapter.name, names);
+      return new Delivery(name, adapter, format, this.#clock, limits, observer);
+    });
   }
 
   /** Takes the event over (the caller does not change it afterwards). Never throws, never blocks. */
@@ -192,6 +194,13 @@ export class Recorder {
       for (const delivery of this.#deliveries) delivery.offer(event);
     }
   }
+}
+
+function uniqueName(name: string, taken: Set<string>): string {
+  let unique = name;
+  for (let n = 2; taken.has(unique); n++) unique = `${name}#${n}`;
+  taken.add(unique);
+  return unique;
 }
 
 function iso(ms: number): string {
