@@ -1,10 +1,14 @@
+import { HpackError } from './errors.ts';
 import { type NameRule, ruleOf } from './namerule.ts';
 import { STATIC_TABLE } from './statictable.ts';
+
+const ABOVE_LATIN1 = /[^\x00-\xff]/;
 
 /**
  * A header field (RFC 7541 1.3). Immutable; the same object may be in many lists, tables and connections at
  * once: what comes from the static table, a dynamic table or a memo is the same object each time, so `===`
- * is a fast (not a complete) test of equality. Make one with `headerField`.
+ * is a fast (not a complete) test of equality. Make one with `headerField`; the constructor is for the decoder,
+ * which knows that its strings are latin1.
  */
 export class HeaderField {
   /** One character an octet, as on the wire (latin1). Not checked for what HTTP allows. */
@@ -43,7 +47,13 @@ function staticMatch(rule: NameRule, value: string): number {
   return 0;
 }
 
+/** Throws HpackError `not-latin1` for a character above U+00FF, which would become another one on the wire. */
 export function headerField(name: string, value: string, neverIndexed = false): HeaderField {
+  if (ABOVE_LATIN1.test(name) || ABOVE_LATIN1.test(value)) {
+    throw new HpackError('not-latin1', `the field ${JSON.stringify(name)} has characters above U+00FF`, {
+      origin: 'local',
+    });
+  }
   return new HeaderField(name, value, neverIndexed, ruleOf(name));
 }
 
