@@ -1,0 +1,121 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { Admission, addressKey, type HalfOpen } from '../../src/transport/admission.ts';
+import { DEFAULT_HANDSHAKE_LIMITS } from '../../src/transport/limits.ts';
+import { FakeClock } from '../harness/fake-clock.ts';
+
+function gate(): {
+  admission: Admission;
+  clock: FakeClock;
+  evicted: number[];
+  open(id: number, address: string): HalfOpen;
+} {
+  const clock = new FakeClock();
+  const admission = new Admission(DEFAULT_HANDSHAKE_LIMITS, clock);
+  const evicted: number[] = [];
+  const open = (id: number, address: string): HalfOpen => {
+    const handshake = { address, evict: () => evicted.push(id) };
+    admission.enter(handshake);
+    return handshake;
+  };
+  return { admission, clock, evicted, open };
+}
+
+describe('half-open handshakes', () => {
+  it('are at most 16 an address: the oldest of it gives way', () => {
+    const { admission, evicted, open } = gate();
+    open(100, 'other');
+    for (let i = 0; i < 18; i++) open(i, 'a');
+    expect(evicted).toEqual([0, 1]);
+    expect(admission.halfOpen).toBe(17);
+  });
+
+  it('are at most 256 in all: the oldest of all gives way', () => {
+    const { admission, evicted, open } = gate();
+    for (let i = 0; i < 258; i++) open(i, `address ${i}`);
+    expect(evicted).toEqual([0, 1]);
+    expect(admission.halfOpen).toBe(256);
+  });
+
+  it('make room when they end, and ending twice counts once', () => {
+    const { admission, evicted, open } = gate();
+    const first = open(0, 'a');
+    for (let i = 1; i < 16; i++) open(i, 'a');
+    admission.leave(first);
+    admission.leave(first);
+    open(16, 'a');
+    expect(evicted).toEqual([]);
+    expect(admission.halfOpen).toBe(16);
+  });
+});
+
+describe('the rate of handshakes of an address', () => {
+  it('is 50 a second after a burst of 100', () => {
+    const { admission, clock } = gate();
+    const taken = (): number => {
+      let count = 0;
+      while (admission.take('a')) count++;
+      return count;
+    };
+    expect(taken()).toBe(100);
+    clock.advance(1_000);
+    expect(taken()).toBe(50);
+    clock.advance(20);
+    expect(taken()).toBe(1);
+    clock.advance(3_600_000);
+    expect(taken()).toBe(100);
+  });
+
+  it('is one address’s own affair', () => {
+    const { admission } = gate();
+    while (admission.take('a'));
+    expect(admission.take('b')).toBe(true);
+  });
+
+  it('is remembered for a bounded number of addresses, the exhausted ones longest', () => {
+    const { admission, clock } = gate();
+    for (let i = 0; i < 16_000; i++) admission.take(`idle ${i}`);
+    clock.advance(60_000);
+    while (admission.take('busy'));
+    for (let i = 0; i < 1_000; i++) admission.take(`new ${i}`);
+    expect(admission.take('busy')).toBe(false);
+    for (let i = 0; i < 100_000; i++) admission.take(`flood ${i}`);
+    expect(admission.take('after the flood')).toBe(true);
+  });
+});
+
+describe('an address', () => {
+  const cases: Array<[string, string]> = [
+    ['10.1.2.3', '10.1.2.3'],
+    ['::ffff:10.1.2.3', '10.1.2.3'],
+    ['::FFFF:10.1.2.3', '10.1.2.3'],
+    ['::1', '0:0:0:0::/64'],
+    ['::', '0:0:0:0::/64'],
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['2001:db8:0:0:ffff::2', '2001:db8:0:0::/64'],
+    ['2001:0DB8:0:1::2', '2001:db8:0:1::/64'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['1::', '1:0:0:0::/64'],
+    ['1:2:3:4:5:6:7::', '1:2:3:4::/64'],
+    ['64:ff9b::10.1.2.3', '64:ff9b:0:0::/64'],
+  ];
+  for (const [address, key] of cases) {
+    it(`${address} counts as ${key}`, () => expect(addressKey(address)).toBe(key));
+  }
+
+  it('of IPv6 counts the same in long and short form, and by its first four groups only', () => {
+    const groups = fc.array(fc.integer({ min: 0, max: 0xffff }), { minLength: 8, maxLength: 8 });
+    fc.assert(
+      fc.property(groups, fc.integer({ min: 0, max: 0xffff }), (words, last) => {
+        const text = (list: number[]): string => list.map((word) => word.toString(16)).join(':');
+        const long = text(words);
+        const sibling = text([...words.slice(0, 7), last]);
+        const short = new URL(`http://[${long}]`).hostname.slice(1, -1);
+        expect(addressKey(long)).toBe(`${text(words.slice(0, 4))}::/64`);
+        expect(addressKey(sibling)).toBe(addressKey(long));
+        expect(addressKey(short)).toBe(addressKey(long));
+      }),
+    );
+  });
+});
