@@ -134,6 +134,18 @@ describe('draining', () => {
     expect(session.isDisposed).toBe(true);
   });
 
+  it('is not missed when the last call ends between two looks', () => {
+    const { clock, open } = setUp({ idleMs: 10 * SECOND });
+    const session = open();
+    session.callStarted();
+    clock.advance(8.5 * SECOND);
+    session.callEnded();
+    clock.advance(7 * SECOND);
+    expect(session.isDraining).toBe(false);
+    clock.advance(2 * SECOND);
+    expect([session.isDraining, session.isDisposed]).toEqual([true, false]);
+  });
+
   it('takes at most a fifth of a short life', () => {
     const { clock, open } = setUp({ idleMs: 1_000, graceMs: 30_000 });
     const session = open();
