@@ -1,0 +1,88 @@
+/** HTTP for kubelets and Prometheus: /livez, /readyz, /startupz, /metrics. No secrets, no control. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Readiness } from './readiness.ts';
+
+export interface ProbesOptions {
+  readonly readiness: Readiness;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+/** Answers probes on connections that `accept` is given. */
+export class Probes {
+  readonly #options: ProbesOptions;
+  readonly #server: Server;
+
+  constructor(options: ProbesOptions) {
+    this.#options = options;
+    this.#server = createServer(
+      { maxHeaderSize: 8192, keepAliveTimeout: 5000, requestTimeout: 5000 },
+      (request, response) => {
+        this.#answer(request, response).catch((error) => {
+          options.log.error({ error: String(error) }, 'a probe failed');
+          response.destroy();
+        });
+      },
+    );
+    this.#server.maxConnections = 256;
+  }
+
+  /** Takes over a connection that has just been accepted. */
+  accept(socket: import('node:net').Socket): void {
+    this.#server.emit('connection', socket);
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      response.setHeader('allow', 'GET, HEAD');
+      send(response, 405, 'only GET and HEAD\n');
+      return;
+    }
+    const { readiness, metrics } = this.#options;
+    switch ((request.url ?? '').split('?', 1)[0]) {
+      case '/livez':
+        // That it answers is what it says: the one event loop still turns.
+        send(response, 200, 'ok\n');
+        return;
+      case '/readyz':
+        sendPending(response, readiness.ready, readiness.pending);
+        return;
+      case '/startupz':
+        sendPending(response, readiness.started, readiness.pending);
+        return;
+      case '/metrics': {
+        const { contentType, body } = await metrics.render();
+        send(response, 200, body, contentType);
+        return;
+      }
+      default:
+        send(response, 404, 'there are /livez, /readyz, /startupz and /metrics\n');
+    }
+  }
+
+  close(): void {
+    this.#server.closeAllConnections();
+  }
+}
+
+function sendPending(response: ServerResponse, good: boolean, pending: readonly string[]): void {
+  if (good) send(response, 200, 'ok\n');
+  else send(response, 503, `waiting for:\n${pending.map((name) => `  ${name}\n`).join('')}`);
+}
+
+function send(
+  response: ServerResponse,
+  status: number,
+  body: string,
+  type = 'text/plain; charset=utf-8',
+): void {
+  response.writeHead(status, {
+    'content-type': type,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+  });
+  response.end(body);
+}

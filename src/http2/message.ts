@@ -1,0 +1,198 @@
+/**
+ * The rules of RFC 9113 section 8 for header lists, and what a relay reads from them. The result is kept on
+ * the list itself, so that a list which the HPACK memo returns again is not checked again.
+ */
+import type { HeaderField } from '../hpack/field.ts';
+import type { HeaderList } from '../hpack/headerlist.ts';
+import { ErrorCode, StreamError } from './errors.ts';
+
+export type MessageKind = 'request' | 'response' | 'trailers';
+
+/** What a checked header list says. */
+export class Message {
+  readonly kind: MessageKind;
+  method = '';
+  scheme = '';
+  path = '';
+  authority = '';
+  /** 0 unless a response. */
+  status = 0;
+  /** -1 where the list has no content-length. */
+  contentLength = -1;
+  contentType = '';
+  /** -1 where the list has no (valid) grpc-status. */
+  grpcStatus = -1;
+  /** The list's grpc-timeout as it stands, or undefined. */
+  grpcTimeout: string | undefined;
+  /** What the owner of the connection derived from this list, kept as long as the list. */
+  plan: unknown;
+
+  constructor(kind: MessageKind) {
+    this.kind = kind;
+  }
+}
+
+// RFC 9113 section 8.2.1 forbids upper case, controls, space, colon and everything from 0x7f on; we allow
+// just RFC 9110's token characters, like every peer that we relay to.
+const TOKEN = new Uint8Array(256);
+for (const c of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") TOKEN[c.charCodeAt(0)] = 1;
+
+const CONNECTION_FIELDS = new Set([
+  'connection',
+  'proxy-connection',
+  'keep-alive',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+function malformed(message: string): StreamError {
+  return new StreamError(ErrorCode.PROTOCOL_ERROR, message);
+}
+
+/** A name for an error message: bounded, and nothing in it but printable ASCII. */
+function shown(text: string): string {
+  return JSON.stringify(text.slice(0, 64).replace(/[^\x20-\x7e]/g, '?'));
+}
+
+function checkName(name: string): void {
+  if (name.length === 0) throw malformed('empty field name');
+  for (let i = 0; i < name.length; i++) {
+    if (TOKEN[name.charCodeAt(i)] !== 1)
+      throw malformed(`field name ${shown(name)} has a forbidden character`);
+  }
+}
+
+function checkValue(name: string, value: string): void {
+  const length = value.length;
+  if (length === 0) return;
+  const first = value.charCodeAt(0);
+  const last = value.charCodeAt(length - 1);
+  if (first === 0x20 || first === 0x09 || last === 0x20 || last === 0x09) {
+    throw malformed(`value of ${shown(name)} begins or ends with white space`);
+  }
+  for (let i = 0; i < length; i++) {
+    const c = value.charCodeAt(i);
+    if (c === 0 || c === 0x0a || c === 0x0d) throw malformed(`value of ${shown(name)} has NUL, CR or LF`);
+  }
+}
+
+const DIGITS = /^[0-9]{1,16}$/;
+
+/** Checks `list` as a message of `kind`; throws StreamError if it is malformed. */
+export function readMessage(list: HeaderList, kind: MessageKind): Message {
+  const known = list.derived;
+  if (known instanceof Message && known.kind === kind) return known;
+  const message = new Message(kind);
+  let regular = false;
+  let pseudo = 0;
+  let host: string | undefined;
+  for (const field of list.fields) {
+    const { name, value } = field;
+    checkValue(name, value);
+    if (name.charCodeAt(0) === 0x3a) {
+      if (regular) throw malformed(`pseudo-header ${shown(name)} after a regular field`);
+      pseudo |= readPseudo(message, field, pseudo);
+      continue;
+    }
+    regular = true;
+    checkName(name);
+    switch (name) {
+      case 'te':
+        if (value !== 'trailers') throw malformed('te other than trailers');
+        break;
+      case 'host':
+        if (host !== undefined) throw malformed('host twice');
+        host = value;
+        break;
+      case 'content-length': {
+        if (!DIGITS.test(value)) throw malformed('content-length is not a number');
+        const length = Number(value);
+        if (message.contentLength >= 0 && message.contentLength !== length) {
+          throw malformed('content-length twice, with two values');
+        }
+        message.contentLength = length;
+        break;
+      }
+      case 'content-type':
+        message.contentType = value;
+        break;
+      case 'grpc-status':
+        if (/^[0-9]{1,3}$/.test(value)) message.grpcStatus = Number(value);
+        break;
+      case 'grpc-timeout':
+        message.grpcTimeout = value;
+        break;
+      default:
+        if (CONNECTION_FIELDS.has(name)) throw malformed(`connection-specific field ${shown(name)}`);
+    }
+  }
+  finish(message, pseudo, host);
+  list.derived = message;
+  return message;
+}
+
+const METHOD = 1;
+const SCHEME = 2;
+const PATH = 4;
+const AUTHORITY = 8;
+const STATUS = 16;
+
+function readPseudo(message: Message, field: HeaderField, seen: number): number {
+  const { name, value } = field;
+  let bit: number;
+  switch (name) {
+    case ':method':
+      bit = METHOD;
+      message.method = value;
+      break;
+    case ':scheme':
+      bit = SCHEME;
+      message.scheme = value;
+      break;
+    case ':path':
+      bit = PATH;
+      message.path = value;
+      break;
+    case ':authority':
+      bit = AUTHORITY;
+      message.authority = value;
+      break;
+    case ':status':
+      bit = STATUS;
+      if (!/^[1-9][0-9]{2}$/.test(value)) throw malformed(':status is not a three-digit number');
+      message.status = Number(value);
+      break;
+    default:
+      throw malformed(`unknown pseudo-header ${shown(name)}`);
+  }
+  if ((seen & bit) !== 0) throw malformed(`pseudo-header ${shown(name)} twice`);
+  const allowed = message.kind === 'request' ? bit !== STATUS : message.kind === 'response' && bit === STATUS;
+  if (!allowed) throw malformed(`pseudo-header ${shown(name)} in a ${message.kind}`);
+  return bit;
+}
+
+function finish(message: Message, pseudo: number, host: string | undefined): void {
+  if (message.kind === 'response') {
+    if ((pseudo & STATUS) === 0) throw malformed('response without :status');
+    if (message.status === 101) throw malformed('101 is not used in HTTP/2');
+    return;
+  }
+  if (message.kind === 'trailers') return;
+  if (message.method === 'CONNECT') {
+    if (pseudo !== (METHOD | AUTHORITY)) throw malformed('CONNECT takes :method and :authority only');
+    return;
+  }
+  if ((pseudo & (METHOD | SCHEME | PATH)) !== (METHOD | SCHEME | PATH)) {
+    throw malformed('request without :method, :scheme and :path');
+  }
+  checkName(message.method.toLowerCase());
+  const { path } = message;
+  if (path.charCodeAt(0) !== 0x2f && !(path === '*' && message.method === 'OPTIONS')) {
+    throw malformed(':path is empty or does not begin with /');
+  }
+  if (host !== undefined) {
+    if (message.authority === '') message.authority = host;
+    else if (host.toLowerCase() !== message.authority.toLowerCase())
+      throw malformed('host unlike :authority');
+  }
+}

@@ -1,0 +1,116 @@
+import { FRAME_HEADER } from './frame.ts';
+import type { ByteSink } from './sink.ts';
+
+/**
+ * Gathers the frames of one turn into a buffer of the sink and hands it over when it is full or flushed, so
+ * that a turn costs one write and, inside a session, one record.
+ */
+export class Outbox {
+  readonly #sink: ByteSink;
+  readonly #start: number;
+  readonly #limit: number;
+  #buf: Buffer | undefined;
+  #pos = 0;
+  #writable = true;
+  #closed = false;
+
+  constructor(sink: ByteSink) {
+    this.#sink = sink;
+    this.#start = sink.headroom;
+    this.#limit = sink.headroom + sink.capacity;
+  }
+
+  /** False while the sink asks to hold DATA back. */
+  get writable(): boolean {
+    return this.#writable;
+  }
+
+  /** The sink has drained. */
+  drained(): void {
+    this.#writable = true;
+  }
+
+  get pending(): boolean {
+    return this.#buf !== undefined && this.#pos > this.#start;
+  }
+
+  /** Drops what is gathered and everything that comes after: nothing follows a fatal GOAWAY. */
+  close(): void {
+    this.#closed = true;
+    this.#buf = undefined;
+  }
+
+  flush(): void {
+    const buf = this.#buf;
+    if (buf === undefined || this.#pos === this.#start) return;
+    this.#buf = undefined;
+    if (!this.#sink.write(buf, this.#start, this.#pos)) this.#writable = false;
+  }
+
+  /** Makes room for `octets` (at most the size of a frame header and fixed fields) in one piece. */
+  #room(octets: number): Buffer {
+    let buf = this.#buf;
+    if (buf !== undefined) {
+      if (this.#pos + octets <= this.#limit) return buf;
+      this.flush();
+    }
+    buf = this.#closed ? Buffer.allocUnsafe(this.#limit) : this.#sink.acquire();
+    this.#buf = buf;
+    this.#pos = this.#start;
+    return buf;
+  }
+
+  frameHeader(length: number, type: number, flags: number, streamId: number): void {
+    const buf = this.#room(FRAME_HEADER);
+    const pos = this.#pos;
+    buf[pos] = length >>> 16;
+    buf[pos + 1] = length >>> 8;
+    buf[pos + 2] = length;
+    buf[pos + 3] = type;
+    buf[pos + 4] = flags;
+    buf[pos + 5] = streamId >>> 24;
+    buf[pos + 6] = streamId >>> 16;
+    buf[pos + 7] = streamId >>> 8;
+    buf[pos + 8] = streamId;
+    this.#pos = pos + FRAME_HEADER;
+  }
+
+  u16(value: number): void {
+    const buf = this.#room(2);
+    buf[this.#pos] = value >>> 8;
+    buf[this.#pos + 1] = value;
+    this.#pos += 2;
+  }
+
+  u32(value: number): void {
+    const buf = this.#room(4);
+    const pos = this.#pos;
+    buf[pos] = value >>> 24;
+    buf[pos + 1] = value >>> 16;
+    buf[pos + 2] = value >>> 8;
+    buf[pos + 3] = value;
+    this.#pos = pos + 4;
+  }
+
+  /** Copies the octets [start, end) of `src`, over as many buffers as they need. */
+  bytes(src: Uint8Array, start: number, end: number): void {
+    while (start < end) {
+      const buf = this.#room(1);
+      const n = Math.min(end - start, this.#limit - this.#pos);
+      copy(src, start, buf, this.#pos, n);
+      this.#pos += n;
+      start += n;
+    }
+  }
+}
+
+/** Below this many octets a loop beats the call into the runtime. */
+const LOOP_COPY = 32;
+
+function copy(src: Uint8Array, from: number, dst: Buffer, to: number, n: number): void {
+  if (n <= LOOP_COPY) {
+    for (let i = 0; i < n; i++) dst[to + i] = src[from + i] as number;
+  } else {
+    dst.set(src.subarray(from, from + n), to);
+  }
+}

@@ -1,0 +1,78 @@
+import { connect } from 'node:net';
+import { formatAddress } from '../config/address.ts';
+import type { AppConfig, ListenAddress } from '../config/config.ts';
+import type { Call, CallTarget } from './call.ts';
+import type { RelayContext } from './context.ts';
+import { RelayError } from './errors.ts';
+import { type Dialled, Upstream } from './upstream.ts';
+import { SocketWire } from './wire.ts';
+
+const CONNECT_TIMEOUT_MS = 5000;
+/** Connections to one app; another is opened when all streams of the others are taken. */
+const MAX_CONNECTIONS = 8;
+
+/** A local app that ingress delivers to. Its address is never told to a peer. */
+export class AppTarget implements CallTarget {
+  readonly lostCode = 'app-lost';
+  readonly name: string;
+  readonly config: AppConfig;
+  readonly upstream: Upstream;
+  readonly #context: RelayContext;
+
+  constructor(context: RelayContext, config: AppConfig) {
+    this.#context = context;
+    this.config = config;
+    this.name = `the app of ${config.service}`;
+    this.upstream = new Upstream(context, {
+      name: this.name,
+      kind: 'app',
+      maxConnections: MAX_CONNECTIONS,
+      dial: () => this.#dial(),
+    });
+  }
+
+  assign(call: Call): void {
+    this.upstream.assign(call);
+  }
+
+  reassign(call: Call, error: RelayError): void {
+    call.fail(error);
+  }
+
+  async #dial(): Promise<Dialled> {
+    try {
+      const socket = await connectTo(this.config.address, CONNECT_TIMEOUT_MS);
+      return { wire: new SocketWire(socket, formatAddress(this.config.address)), session: undefined };
+    } catch (cause) {
+      this.#context.log.warn(
+        { service: this.config.service, app: formatAddress(this.config.address), error: String(cause) },
+        'the app does not accept connections',
+      );
+      throw new RelayError(
+        'app-unreachable',
+        `${this.name} does not accept connections; is it running, and is ingress.apps right?`,
+        { cause },
+      );
+    }
+  }
+
+  /** Does the app accept connections? Rejects if not. */
+  async probe(): Promise<void> {
+    if (this.upstream.connected) return;
+    (await connectTo(this.config.address, CONNECT_TIMEOUT_MS)).destroy();
+  }
+}
+
+function connectTo(address: ListenAddress, timeoutMs: number): Promise<import('node:net').Socket> {
+  return new Promise((resolve, reject) => {
+    const socket =
+      address.kind === 'unix' ? connect(address.path) : connect({ host: address.host, port: address.port });
+    socket.setTimeout(timeoutMs, () => socket.destroy(new Error(`no connection within ${timeoutMs} ms`)));
+    socket.once('error', reject);
+    socket.once('connect', () => {
+      socket.setTimeout(0);
+      socket.removeListener('error', reject);
+      resolve(socket);
+    });
+  });
+}

@@ -1,0 +1,317 @@
+/**
+ * One call: the stream it came on (`down`) and the stream it goes on by (`up`). Frames pass through here
+ * without being rebuilt; what is read of them is headers, lengths and the end.
+ *
+ *   waiting (no `up`; octets that come are kept, bounded by the stream's window)
+ *     -> open (both streams; each side's octets give credit to the other's)
+ *       -> done (both sides ended, or either reset, or the sidecar answered itself)
+ */
+import type { WheelEntry } from '../clock/wheel.ts';
+import { headerField } from '../hpack/field.ts';
+import { HeaderList } from '../hpack/headerlist.ts';
+import { ChunkQueue } from '../http2/chunkqueue.ts';
+import { ErrorCode } from '../http2/errors.ts';
+import type { Message } from '../http2/message.ts';
+import type { ResetOrigin, Stream, StreamHandler } from '../http2/stream.ts';
+import type { Decision } from '../policy/accesspolicy.ts';
+import type { Session } from '../session/session.ts';
+import type { CallSeries } from '../telemetry/metrics.ts';
+import type { RelayContext } from './context.ts';
+import { GrpcStatus, RELAY_ERRORS, RelayError } from './errors.ts';
+import { grpcErrorHeaders, grpcErrorTrailers, httpErrorHeaders } from './reply.ts';
+import { formatTimeout } from './timeout.ts';
+import type { Upstream, UpstreamConnection } from './upstream.ts';
+
+/** What routing made of a request; kept with a memoised header list and used by every call that repeats it. */
+export interface CallPlan {
+  readonly direction: 'egress' | 'ingress';
+  readonly service: string;
+  readonly method: string;
+  /** The headers to send on. */
+  readonly list: HeaderList;
+  readonly grpc: boolean;
+  /** From grpc-timeout, in ms. */
+  readonly timeoutMs: number | undefined;
+  readonly series: CallSeries;
+  readonly target: CallTarget;
+  /** Set if every such call is refused. */
+  readonly refusal: RelayError | undefined;
+  /** Ingress: what the policy said. */
+  readonly decision?: Decision;
+}
+
+/** Where calls go: it calls `call.ready` or `call.fail`, now or later. */
+export interface CallTarget {
+  assign(call: Call): void;
+  /** One of the target's upstreams could not take the call; nothing of it was sent. */
+  reassign(call: Call, error: RelayError): void;
+  /** For errors that name where a call was going. */
+  readonly lostCode: 'session-lost' | 'app-lost';
+  readonly name: string;
+}
+
+export class Call implements StreamHandler, WheelEntry {
+  readonly plan: CallPlan;
+  /** The target's upstreams that this call has been to and not got through. */
+  tried: Upstream[] | undefined;
+  /** Where the call waits, if it does. */
+  waitingAt: Upstream | undefined;
+
+  wheelSlot: WheelEntry[] | undefined = undefined;
+  wheelIndex = 0;
+  wheelTurns = 0;
+
+  readonly #context: RelayContext;
+  readonly #down: Stream;
+  #up: Stream | undefined;
+  #upConnection: UpstreamConnection | undefined;
+  #session: Session | undefined;
+  /** What came before `up` was there. */
+  #body: ChunkQueue | undefined;
+  #requestFin: boolean;
+  #requestTrailers: HeaderList | undefined;
+  #responseStarted = false;
+  #done = false;
+  readonly #startedAt: number;
+  #requestBytes = 0;
+  #responseBytes = 0;
+  #grpcStatus = -1;
+  #httpStatus = 0;
+  #error: string | undefined;
+
+  constructor(context: RelayContext, plan: CallPlan, down: Stream, fin: boolean, session?: Session) {
+    this.#context = context;
+    this.plan = plan;
+    this.#down = down;
+    this.#requestFin = fin;
+    this.#session = session;
+    this.#startedAt = context.clock.monotonic();
+    session?.callStarted();
+    context.callStarted(plan.direction);
+    down.handler = this;
+  }
+
+  get done(): boolean {
+    return this.#done;
+  }
+
+  /** Sends the call to its target. */
+  start(): void {
+    if (this.#done) return;
+    const { timeoutMs } = this.plan;
+    if (timeoutMs !== undefined) this.#context.wheel.add(this, timeoutMs);
+    this.plan.target.assign(this);
+  }
+
+  /** A connection has a stream free for this call. */
+  ready(to: UpstreamConnection): void {
+    if (this.#done) return;
+    this.#upConnection = to;
+    to.calls++;
+    if (to.session !== undefined) {
+      this.#session = to.session;
+      to.session.callStarted();
+    }
+    const body = this.#body;
+    this.#body = undefined;
+    const trailers = this.#requestTrailers;
+    const up = to.connection.open(this.#listToSend(), this.#requestFin && trailers === undefined, this, body);
+    this.#up = up;
+    if (trailers !== undefined) up.sendTrailers(trailers);
+  }
+
+  /** The headers to send on, with the deadline shortened by the time the call has waited. */
+  #listToSend(): HeaderList {
+    const { list, timeoutMs } = this.plan;
+    if (timeoutMs === undefined || this.tried === undefined) return list;
+    const left = timeoutMs - (this.#context.clock.monotonic() - this.#startedAt);
+    const timeout = headerField('grpc-timeout', formatTimeout(left));
+    return HeaderList.of(list.fields.map((field) => (field.name === 'grpc-timeout' ? timeout : field)));
+  }
+
+  // ---- from either side ----------------------------------------------------------------------------
+
+  onData(stream: Stream, buf: Buffer, start: number, end: number, fin: boolean): void {
+    if (stream === this.#down) {
+      this.#requestBytes += end - start;
+      if (fin) this.#requestFin = true;
+      const up = this.#up;
+      if (up !== undefined) stream.credit(up.send(buf, start, end, fin));
+      else if (end > start) this.#park(buf, start, end);
+      return;
+    }
+    this.#responseBytes += end - start;
+    stream.credit(this.#down.send(buf, start, end, fin));
+    if (fin) this.#complete();
+  }
+
+  #park(buf: Buffer, start: number, end: number): void {
+    this.#body ??= new ChunkQueue();
+    this.#body.push(buf, start, end);
+  }
+
+  onTaken(stream: Stream, n: number): void {
+    const source = stream === this.#down ? this.#up : this.#down;
+    source?.credit(n);
+  }
+
+  onHeaders(_stream: Stream, list: HeaderList, message: Message, fin: boolean): void {
+    if (message.status >= 200) {
+      this.#responseStarted = true;
+      this.#httpStatus = message.status;
+      if (message.grpcStatus >= 0) this.#grpcStatus = message.grpcStatus;
+    }
+    this.#down.sendHeaders(list, fin);
+    if (fin) this.#complete();
+  }
+
+  onTrailers(stream: Stream, list: HeaderList, message: Message): void {
+    if (stream === this.#down) {
+      this.#requestFin = true;
+      if (this.#up !== undefined) this.#up.sendTrailers(list);
+      else this.#requestTrailers = list;
+      return;
+    }
+    this.#grpcStatus = message.grpcStatus;
+    this.#down.sendTrailers(list);
+    this.#complete();
+  }
+
+  onReset(stream: Stream, code: number, origin: ResetOrigin): void {
+    if (this.#done) return;
+    if (stream === this.#down) {
+      this.#grpcStatus = GrpcStatus.CANCELLED;
+      this.#error = origin === 'remote' ? undefined : 'caller-lost';
+      this.#up?.reset(origin === 'remote' && code !== ErrorCode.NO_ERROR ? code : ErrorCode.CANCEL);
+      this.#finish();
+      return;
+    }
+    this.#onUpReset(code, origin);
+  }
+
+  #onUpReset(code: number, origin: ResetOrigin): void {
+    const { target } = this.plan;
+    if (origin === 'connection') {
+      const what =
+        target.lostCode === 'session-lost'
+          ? `the session with ${target.name}`
+          : `the connection to ${target.name}`;
+      const why = this.#upConnection?.endReason ?? 'closed';
+      this.fail(
+        new RelayError(
+          target.lostCode,
+          `${what} ended while the call was under way (${why}); try again if the call may be repeated`,
+        ),
+      );
+    } else if (origin === 'local') {
+      this.fail(new RelayError('app-protocol-error', `${target.name} answered in a way that breaks HTTP/2`));
+    } else {
+      // The caller's own HTTP/2 knows what each code means, REFUSED_STREAM above all (safe to repeat).
+      this.#grpcStatus = statusOfReset(code);
+      this.#down.reset(code);
+      this.#finish();
+    }
+  }
+
+  // ---- the end -------------------------------------------------------------------------------------
+
+  onTimeout(): void {
+    const { target, timeoutMs } = this.plan;
+    this.fail(
+      new RelayError(
+        'deadline-exceeded',
+        `the call to ${target.name} was not answered within its ${timeoutMs} ms`,
+      ),
+    );
+  }
+
+  /** Answers the call in the sidecar's own name. */
+  fail(error: RelayError): void {
+    if (this.#done) return;
+    this.#error = error.code;
+    this.#context.metrics.errors.of(error.code).inc();
+    this.#grpcStatus = RELAY_ERRORS[error.code].grpc;
+    this.#up?.reset(ErrorCode.CANCEL);
+    const down = this.#down;
+    if (!this.plan.grpc) {
+      if (this.#responseStarted) down.reset(ErrorCode.INTERNAL_ERROR);
+      else {
+        const body = Buffer.from(`${error.message}\n`);
+        down.sendHeaders(httpErrorHeaders(error, body.length), false);
+        down.send(body, 0, body.length, true);
+      }
+    } else if (this.#responseStarted) down.sendTrailers(grpcErrorTrailers(error));
+    else down.sendHeaders(grpcErrorHeaders(error), true);
+    this.#finish();
+  }
+
+  /** The answer is complete; what the caller still sends has nowhere to go. */
+  #complete(): void {
+    const up = this.#up;
+    if (up !== undefined && !up.localClosed && !this.#requestFin) up.reset(ErrorCode.NO_ERROR);
+    this.#finish();
+  }
+
+  #finish(): void {
+    if (this.#done) return;
+    this.#done = true;
+    const context = this.#context;
+    if (this.wheelSlot !== undefined) context.wheel.remove(this);
+    this.waitingAt?.leave(this);
+    this.#body?.clear();
+    if (this.#upConnection !== undefined) this.#upConnection.calls--;
+    const session = this.#session;
+    if (session !== undefined) {
+      session.callEnded();
+      session.counters.bytesIn += this.plan.direction === 'egress' ? this.#responseBytes : this.#requestBytes;
+      session.counters.bytesOut +=
+        this.plan.direction === 'egress' ? this.#requestBytes : this.#responseBytes;
+      if (this.#error !== undefined) session.counters.errors++;
+    }
+    const status = this.#status();
+    const duration = context.clock.monotonic() - this.#startedAt;
+    this.plan.series.record(status, duration / 1000);
+    context.callEnded(this.plan.direction);
+    if (context.auditsCall(status)) this.#audit(status, duration);
+  }
+
+  #status(): number {
+    if (this.#grpcStatus >= 0) return this.#grpcStatus;
+    if (this.plan.grpc) return GrpcStatus.UNKNOWN;
+    return this.#httpStatus < 400 ? GrpcStatus.OK : GrpcStatus.UNKNOWN;
+  }
+
+  #audit(grpcStatus: number, durationMs: number): void {
+    const { direction, service, method } = this.plan;
+    this.#context.recorder.record({
+      type: 'call.completed',
+      direction,
+      sessionId: this.#session?.id,
+      peer: this.#session?.peer,
+      service,
+      method,
+      grpcStatus: this.plan.grpc ? grpcStatus : undefined,
+      httpStatus: this.#httpStatus === 0 ? undefined : this.#httpStatus,
+      durationMs,
+      requestBytes: this.#requestBytes,
+      responseBytes: this.#responseBytes,
+      error: this.#error,
+    });
+  }
+}
+
+/** The gRPC status that a client makes of a reset ("gRPC over HTTP/2", HTTP/2 transport mapping). */
+function statusOfReset(code: number): number {
+  switch (code) {
+    case ErrorCode.REFUSED_STREAM:
+      return GrpcStatus.UNAVAILABLE;
+    case ErrorCode.CANCEL:
+      return GrpcStatus.CANCELLED;
+    case ErrorCode.ENHANCE_YOUR_CALM:
+      return GrpcStatus.RESOURCE_EXHAUSTED;
+    case ErrorCode.INADEQUATE_SECURITY:
+      return GrpcStatus.PERMISSION_DENIED;
+    default:
+      return GrpcStatus.INTERNAL;
+  }
+}

@@ -1,0 +1,101 @@
+import type { Recorder } from '../audit/recorder.ts';
+import type { Clock } from '../clock/clock.ts';
+import { Wheel } from '../clock/wheel.ts';
+import type { Http2Config } from '../config/config.ts';
+import type { ConnectionLimits } from '../http2/connection.ts';
+import type { Settings } from '../http2/settings.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { Turn } from './turn.ts';
+
+export interface RelayContextOptions {
+  clock: Clock;
+  recorder: Recorder;
+  metrics: Metrics;
+  log: Logger;
+  http2: Http2Config;
+  /** Which calls get a `call.completed` event. */
+  auditCalls: 'all' | 'failed' | 'none';
+}
+
+/** Octets that a session's or an app's connection may have under way: its connection window. */
+const APP_WINDOW = 4 * 1024 * 1024;
+const SESSION_WINDOW = 16 * 1024 * 1024;
+
+/** What everything in the relay shares. */
+export class RelayContext {
+  readonly clock: Clock;
+  readonly recorder: Recorder;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly http2: Http2Config;
+  readonly wheel: Wheel;
+  readonly turn = new Turn();
+  readonly monotonic: () => number;
+  readonly #auditCalls: 'all' | 'failed' | 'none';
+  readonly #calls = { egress: 0, ingress: 0 };
+
+  constructor(options: RelayContextOptions) {
+    this.clock = options.clock;
+    this.recorder = options.recorder;
+    this.metrics = options.metrics;
+    this.log = options.log;
+    this.http2 = options.http2;
+    this.#auditCalls = options.auditCalls;
+    this.wheel = new Wheel(options.clock);
+    this.monotonic = () => options.clock.monotonic();
+  }
+
+  /** Calls under way. */
+  get calls(): number {
+    return this.#calls.egress + this.#calls.ingress;
+  }
+
+  callsOpen(direction: 'egress' | 'ingress'): number {
+    return this.#calls[direction];
+  }
+
+  callStarted(direction: 'egress' | 'ingress'): void {
+    this.#calls[direction]++;
+  }
+
+  callEnded(direction: 'egress' | 'ingress'): void {
+    this.#calls[direction]--;
+  }
+
+  auditsCall(grpcStatus: number): boolean {
+    if (this.#auditCalls === 'none' || !this.recorder.active) return false;
+    return this.#auditCalls === 'all' || grpcStatus !== 0;
+  }
+
+  /** Settings, window and limits of a connection with an app, or inside a session. */
+  http2For(kind: 'app' | 'session', role: 'client' | 'server') {
+    const config = this.http2;
+    const app = kind === 'app';
+    const settings: Partial<Settings> = {
+      headerTableSize: app ? config.appHeaderTableSize : config.sessionHeaderTableSize,
+      initialWindowSize: config.initialWindow,
+      maxHeaderListSize: config.headerListSize,
+    };
+    if (role === 'client') settings.enablePush = false;
+    else settings.maxConcurrentStreams = app ? config.appStreams : config.sessionStreams;
+    const limits: ConnectionLimits = {
+      floodFrames: config.floodFrames,
+      floodWindowMs: config.floodWindowMs,
+      resetBurst: app ? config.appResetBurst : config.sessionResetBurst,
+      resets: app ? { maxRatio: config.appResetRatio } : { perSecond: config.sessionResetsPerSecond },
+      controlQueue: config.queuedControlFrames,
+      continuationFrames: config.continuationFrames,
+      headerBlockBytes: config.headerBlockSize,
+      headerFields: config.headerFields,
+      settingsEntries: config.settingsEntries,
+      queueBytes: config.queuedBytes,
+      stallMs: config.stallTimeoutMs,
+      prefaceMs: config.prefaceTimeoutMs,
+      settingsMs: config.settingsTimeoutMs,
+      headerBlockMs: config.headersTimeoutMs,
+      maxStreamWindow: config.maxWindow,
+    };
+    return { settings, limits, window: app ? APP_WINDOW : SESSION_WINDOW };
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * Connections that were opened to us: from an app (egress) or from a peer, inside a session (ingress). Each
+ * request becomes a Call, as the connection's Router says.
+ */
+import type { HeaderList } from '../hpack/headerlist.ts';
+import { Connection, type ConnectionHandler } from '../http2/connection.ts';
+import type { ConnectionError, StreamError } from '../http2/errors.ts';
+import type { Message } from '../http2/message.ts';
+import type { Stream } from '../http2/stream.ts';
+import type { Session } from '../session/session.ts';
+import { Call, type CallPlan } from './call.ts';
+import type { RelayContext } from './context.ts';
+import { RelayError } from './errors.ts';
+import { grpcErrorHeaders } from './reply.ts';
+import type { Router } from './router.ts';
+import { MeteredSink, type Wire } from './wire.ts';
+
+export interface DownstreamOptions {
+  readonly wire: Wire;
+  /** The other end, for logs. */
+  readonly remote: string;
+  readonly router: Router;
+  /** The session that the connection belongs to; without one it is an app's. */
+  readonly session?: Session;
+  readonly onClosed: (connection: DownstreamConnection, reason: string, detail: string) => void;
+}
+
+/** How long the PING of a graceful GOAWAY may take before the second step is taken without it. */
+const DRAIN_PING_MS = 1000;
+
+export class DownstreamConnection implements ConnectionHandler {
+  readonly connection: Connection;
+  readonly wire: Wire;
+  readonly remote: string;
+  readonly session: Session | undefined;
+  readonly #context: RelayContext;
+  readonly #router: Router;
+  #endDetail: string | undefined;
+  #endReason: string | undefined;
+
+  constructor(context: RelayContext, options: DownstreamOptions) {
+    this.#context = context;
+    this.#router = options.router;
+    this.wire = options.wire;
+    this.remote = options.remote;
+    this.session = options.session;
+    const side = options.session === undefined ? 'app' : 'peer';
+    const sink = new MeteredSink(options.wire, context.metrics.bytes.of(side, 'out'));
+    const bytesIn = context.metrics.bytes.of(side, 'in');
+    this.connection = new Connection({
+      role: 'server',
+      sink,
+      handler: this,
+      monotonic: context.monotonic,
+      schedule: context.turn.schedule,
+      ...context.http2For(options.session === undefined ? 'app' : 'session', 'server'),
+    });
+    const { wire, connection } = this;
+    wire.onDrain = () => connection.drained();
+    wire.onClose = (reason, detail) => {
+      connection.transportClosed();
+      options.onClosed(this, this.#endReason ?? reason, this.#endDetail ?? detail);
+    };
+    wire.onData = (octets) => {
+      bytesIn.value += octets.length;
+      connection.receive(octets);
+    };
+  }
+
+  onRequest(stream: Stream, list: HeaderList, message: Message, fin: boolean): void {
+    // The message is kept with a memoised list, and lists belong to one connection, so the plan fits both.
+    const plan = (message.plan as CallPlan | undefined) ?? this.#plan(list, message);
+    const call = new Call(this.#context, plan, stream, fin, this.session);
+    if (plan.refusal !== undefined) {
+      this.#router.refused(plan);
+      call.fail(plan.refusal);
+      return;
+    }
+    const verdict = this.#router.admit(plan);
+    if (verdict === undefined) call.start();
+    else if (verdict instanceof RelayError) call.fail(verdict);
+    else this.#admitLater(call, verdict);
+  }
+
+  #plan(list: HeaderList, message: Message): CallPlan {
+    const plan = this.#router.plan(list, message);
+    message.plan = plan;
+    return plan;
+  }
+
+  #admitLater(call: Call, verdict: Promise<RelayError | undefined>): void {
+    verdict.then(
+      (error) => {
+        if (error === undefined) call.start();
+        else call.fail(error);
+      },
+      (error) => {
+        this.#context.log.error({ error: String(error) }, 'admission failed');
+        call.fail(
+          new RelayError('internal', 'the sidecar could not decide about its limits; its log says why', {
+            cause: error,
+          }),
+        );
+      },
+    );
+  }
+
+  onOversizeRequest(stream: Stream): void {
+    const { headerListSize, headerFields } = this.#context.http2;
+    const message = `the request's metadata is above ${headerListSize} bytes or ${headerFields} fields; send less, or raise http2.headerListSize`;
+    stream.sendHeaders(grpcErrorHeaders(new RelayError('headers-too-large', message)), true);
+    this.#context.metrics.errors.of('headers-too-large').inc();
+  }
+
+  onStreamError(streamId: number, error: StreamError): void {
+    this.#context.log.debug({ remote: this.remote, streamId, error: error.message }, 'stream error');
+  }
+
+  onEnd(error: ConnectionError | undefined): void {
+    if (error !== undefined) {
+      this.#endReason = error.kind === undefined ? 'protocol-error' : 'flood';
+      this.#endDetail = error.message;
+      if (error.kind !== undefined) {
+        const side = this.session === undefined ? 'app' : 'peer';
+        this.#context.metrics.floods.of(side, error.kind).inc();
+        this.#context.recorder.record({
+          type: 'flood.detected',
+          side,
+          remote: this.remote,
+          sessionId: this.session?.id,
+          peer: this.session?.peer,
+          kind: error.kind,
+          detail: error.message,
+        });
+      }
+    }
+    this.wire.close();
+  }
+
+  onReady(): void {}
+
+  onRoom(): void {}
+
+  onGoaway(): void {}
+
+  /** Takes no new calls, lets those under way finish, then ends. */
+  drain(why: string): void {
+    this.connection.drain(why);
+    this.#context.clock.after(DRAIN_PING_MS, () => this.connection.finishDrain());
+  }
+
+  /** Ends now: calls under way are told. */
+  end(): void {
+    this.connection.shutDown();
+  }
+}

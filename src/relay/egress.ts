@@ -1,0 +1,250 @@
+/** The egress side: takes calls from the app, and sends each to the peer that its route names. */
+import type { Socket } from 'node:net';
+import type { ListenAddress, RouteConfig } from '../config/config.ts';
+import { headerField } from '../hpack/field.ts';
+import { HeaderList } from '../hpack/headerlist.ts';
+import type { Message } from '../http2/message.ts';
+import { parseAuthority } from './authority.ts';
+import type { CallPlan } from './call.ts';
+import type { RelayContext } from './context.ts';
+import { DownstreamConnection } from './downstream.ts';
+import { RelayError } from './errors.ts';
+import { Listener } from './listener.ts';
+import { Opening } from './opening.ts';
+import type { PeerTarget } from './peertarget.ts';
+import { isGrpc, methodOf, NOWHERE, type Router } from './router.ts';
+import { RouteTable } from './routes.ts';
+import { parseTimeout } from './timeout.ts';
+import { remoteOf, SocketWire } from './wire.ts';
+
+/** A configured route and where it leads. */
+export interface Route {
+  readonly config: RouteConfig;
+  readonly target: PeerTarget;
+}
+
+const SWEEP_MS = 1000;
+
+export class Egress {
+  readonly #context: RelayContext;
+  readonly #table: RouteTable<Route>;
+  readonly #routes: readonly Route[];
+  /** Listeners that route by `:authority`. */
+  readonly shared: Listener[] = [];
+  /** Listeners of single routes, by service. */
+  readonly own = new Map<string, Listener>();
+  readonly #openings = new Set<Opening>();
+  readonly #connections = new Set<DownstreamConnection>();
+  readonly #sweeper: unknown;
+  #draining = false;
+
+  constructor(context: RelayContext, routes: readonly Route[]) {
+    this.#context = context;
+    this.#routes = routes;
+    this.#table = new RouteTable(routes.map((route) => [route.config, route] as const));
+    this.#sweeper = context.clock.every(SWEEP_MS, () => {
+      for (const { connection } of this.#connections) connection.sweep();
+      for (const opening of this.#openings) opening.sweep();
+    });
+  }
+
+  get #listeners(): Listener[] {
+    return [...this.shared, ...this.own.values()];
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /** Binds the shared listeners and those of single routes. Rejects with ListenError. */
+  async listen(addresses: readonly ListenAddress[]): Promise<void> {
+    for (const address of addresses) {
+      const listener = await Listener.open('egress.listen', address, (socket) =>
+        this.#accept(socket, listener, undefined),
+      );
+      this.shared.push(listener);
+    }
+    for (const route of this.#routes) {
+      const { listen, service } = route.config;
+      if (listen === undefined) continue;
+      const listener = await Listener.open(`listen of the route ${service}`, listen, (socket) =>
+        this.#accept(socket, listener, route),
+      );
+      this.own.set(service, listener);
+    }
+  }
+
+  #accept(socket: Socket, listener: Listener, route: Route | undefined): void {
+    const opening = new Opening(socket, {
+      monotonic: this.#context.monotonic,
+      timeoutMs: this.#context.http2.prefaceTimeoutMs,
+      allowConnect: route === undefined,
+      matchConnect: (authority) => this.#matchConnect(authority),
+      onHttp2: (first, connected) => {
+        this.#openings.delete(opening);
+        this.#serve(socket, first, route ?? connected);
+      },
+      onRefused: (reason, detail) => {
+        this.#openings.delete(opening);
+        this.#refused(socket, listener, reason, detail);
+      },
+      onClosed: () => this.#openings.delete(opening),
+    });
+    this.#openings.add(opening);
+  }
+
+  #matchConnect(authority: string): Route | undefined {
+    const parsed = parseAuthority(authority);
+    return parsed === undefined ? undefined : this.#table.match(parsed);
+  }
+
+  #refused(socket: Socket, listener: Listener, reason: string, detail: string): void {
+    const remote = remoteOf(socket);
+    this.#context.metrics.refusals.of('egress', reason).inc();
+    if (reason === 'tls') {
+      this.#context.recorder.record({ type: 'tls.detected', listener: listener.name, remote, cure: detail });
+      this.#context.log.warn(
+        { listener: listener.name, remote, cure: detail },
+        'an app speaks TLS to egress',
+      );
+    } else {
+      this.#context.recorder.record({
+        type: 'connection.refused',
+        listener: listener.name,
+        remote,
+        reason,
+        detail,
+      });
+    }
+  }
+
+  #serve(socket: Socket, first: Buffer, route: Route | undefined): void {
+    const wire = new SocketWire(socket);
+    const connection = new DownstreamConnection(this.#context, {
+      wire,
+      remote: wire.remote,
+      router: new EgressRouter(this.#context, this.#table, route),
+      onClosed: (closed, reason, detail) => {
+        this.#connections.delete(closed);
+        this.#context.metrics.connectionsOpen.of('app').dec();
+        this.#context.recorder.record({
+          type: 'connection.closed',
+          side: 'app',
+          remote: closed.remote,
+          reason,
+          detail,
+        });
+      },
+    });
+    this.#connections.add(connection);
+    this.#context.metrics.connectionsOpen.of('app').inc();
+    this.#context.metrics.connections.of('app').inc();
+    this.#context.recorder.record({ type: 'connection.opened', side: 'app', remote: wire.remote });
+    if (this.#draining) connection.drain('shutdown');
+    connection.connection.receive(first);
+  }
+
+  /** Accepts nothing more, tells the apps to go, lets their calls finish. */
+  drain(): void {
+    this.#draining = true;
+    for (const listener of this.#listeners) listener.close();
+    for (const connection of this.#connections) connection.drain('shutdown');
+  }
+
+  close(): void {
+    this.#context.clock.clear(this.#sweeper);
+    for (const connection of [...this.#connections]) connection.end();
+  }
+
+  /** Ends what is still open, after `close` has had its time. */
+  destroy(): void {
+    for (const listener of this.#listeners) listener.destroy();
+  }
+}
+
+/** Routes the calls of one app connection: by `:authority`, or all to the one route of its listener. */
+class EgressRouter implements Router {
+  readonly #context: RelayContext;
+  readonly #table: RouteTable<Route>;
+  readonly #fixed: Route | undefined;
+
+  constructor(context: RelayContext, table: RouteTable<Route>, fixed: Route | undefined) {
+    this.#context = context;
+    this.#table = table;
+    this.#fixed = fixed;
+  }
+
+  plan(list: HeaderList, message: Message): CallPlan {
+    const grpc = isGrpc(message.contentType);
+    const authority = parseAuthority(message.authority);
+    const route = this.#fixed ?? (authority === undefined ? undefined : this.#table.match(authority));
+    if (route === undefined || message.method === 'CONNECT')
+      return this.#refuse(message, grpc, this.#noRoute(message));
+    const timeoutMs = message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout);
+    if (timeoutMs === undefined && message.grpcTimeout !== undefined) {
+      return this.#refuse(
+        message,
+        grpc,
+        new RelayError('bad-timeout', 'grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n'),
+      );
+    }
+    const { service } = route.config;
+    const method = methodOf(message.path);
+    // On its own listener a client cannot say which port it means, so none is passed on.
+    const port =
+      this.#fixed === undefined && authority !== undefined && authority.port > 0 ? `:${authority.port}` : '';
+    return {
+      direction: 'egress',
+      service,
+      method,
+      list: withAuthority(list, service + port),
+      grpc,
+      timeoutMs,
+      series: this.#context.metrics.calls('egress', service, method),
+      target: route.target,
+      refusal: undefined,
+    };
+  }
+
+  #noRoute(message: Message): RelayError {
+    const known = this.#table.names.slice(0, 8).join(', ');
+    const shown = JSON.stringify(message.authority.slice(0, 128));
+    return new RelayError(
+      'no-route',
+      `no route for :authority ${shown}; this sidecar routes ${known || 'nothing'}. Add it under egress.routes`,
+    );
+  }
+
+  #refuse(message: Message, grpc: boolean, refusal: RelayError): CallPlan {
+    return {
+      direction: 'egress',
+      service: 'unknown',
+      method: methodOf(message.path),
+      list: HeaderList.of([]),
+      grpc,
+      timeoutMs: undefined,
+      series: this.#context.metrics.calls('egress', 'unknown', 'unknown'),
+      target: NOWHERE,
+      refusal,
+    };
+  }
+
+  admit(): undefined {
+    return undefined;
+  }
+
+  refused(): void {
+    // Counted and audited as a call that failed, with its code; there is nothing more to say.
+  }
+}
+
+/** The list with this `:authority`, without `host`, which says the same. */
+function withAuthority(list: HeaderList, authority: string): HeaderList {
+  if (list.get(':authority') === authority && list.get('host') === undefined) return list;
+  const own = headerField(':authority', authority);
+  const fields = list.fields.filter(({ name }) => name !== 'host' && name !== ':authority');
+  // Behind the other pseudo-headers, which all come first.
+  let at = 0;
+  while (at < fields.length && fields[at]?.name.startsWith(':')) at++;
+  return HeaderList.of([...fields.slice(0, at), own, ...fields.slice(at)]);
+}

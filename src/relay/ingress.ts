@@ -1,0 +1,233 @@
+/** The ingress side: takes peers' sessions, and delivers their calls to the local apps. */
+import type { ListenAddress } from '../config/config.ts';
+import { headerField } from '../hpack/field.ts';
+import { HeaderList } from '../hpack/headerlist.ts';
+import type { Message } from '../http2/message.ts';
+import type { RateLimits } from '../limit/ratelimits.ts';
+import type { AccessPolicy, Decision } from '../policy/accesspolicy.ts';
+import type { Session } from '../session/session.ts';
+import type { Acceptor } from '../transport/acceptor.ts';
+import type { CloseReason } from '../transport/errors.ts';
+import type { AppTarget } from './apptarget.ts';
+import { parseAuthority } from './authority.ts';
+import type { CallPlan } from './call.ts';
+import type { RelayContext } from './context.ts';
+import { DownstreamConnection } from './downstream.ts';
+import { RelayError } from './errors.ts';
+import { Listener } from './listener.ts';
+import { isGrpc, methodOf, NOWHERE, type Router } from './router.ts';
+import type { PeerConnection, PeerSessions } from './sessions.ts';
+
+export interface IngressOptions {
+  readonly sessions: PeerSessions;
+  readonly apps: readonly AppTarget[];
+  readonly policy: AccessPolicy;
+  readonly limits: RateLimits;
+}
+
+const SWEEP_MS = 1000;
+
+export class Ingress {
+  readonly #context: RelayContext;
+  readonly #options: IngressOptions;
+  readonly #acceptor: Acceptor;
+  readonly #apps = new Map<string, AppTarget>();
+  readonly #listeners: Listener[] = [];
+  readonly #connections = new Set<DownstreamConnection>();
+  readonly #sweeper: unknown;
+  #draining = false;
+
+  constructor(context: RelayContext, options: IngressOptions) {
+    this.#context = context;
+    this.#options = options;
+    for (const app of options.apps) this.#apps.set(app.config.service, app);
+    this.#acceptor = options.sessions.acceptor((peer) => this.#serve(peer));
+    this.#sweeper = context.clock.every(SWEEP_MS, () => {
+      for (const { connection } of this.#connections) connection.sweep();
+    });
+  }
+
+  get listeners(): readonly Listener[] {
+    return this.#listeners;
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  get halfOpen(): number {
+    return this.#acceptor.halfOpen;
+  }
+
+  async listen(addresses: readonly ListenAddress[]): Promise<void> {
+    for (const address of addresses) {
+      this.#listeners.push(
+        await Listener.open('ingress.listen', address, (socket) => this.#acceptor.accept(socket)),
+      );
+    }
+  }
+
+  #serve({ channel, session, remote }: PeerConnection): void {
+    const connection = new DownstreamConnection(this.#context, {
+      wire: channel,
+      remote,
+      router: new IngressRouter(this.#context, this.#options, this.#apps, session),
+      session,
+      onClosed: (closed, reason, detail) => {
+        this.#connections.delete(closed);
+        this.#options.sessions.closed(session, remote, reason as CloseReason, detail);
+      },
+    });
+    this.#connections.add(connection);
+    session.onDraining((reason) => connection.drain(reason));
+    if (this.#draining) connection.drain('shutdown');
+  }
+
+  /** Accepts nothing more, tells the peers to go, lets their calls finish. */
+  drain(): void {
+    this.#draining = true;
+    for (const listener of this.#listeners) listener.close();
+    this.#acceptor.close();
+    for (const connection of this.#connections) connection.drain('shutdown');
+  }
+
+  close(): void {
+    this.#context.clock.clear(this.#sweeper);
+    for (const connection of [...this.#connections]) connection.end();
+    for (const app of this.#options.apps) app.upstream.close();
+  }
+
+  /** Ends what is still open, after `close` has had its time. */
+  destroy(): void {
+    for (const listener of this.#listeners) listener.destroy();
+  }
+}
+
+/** Delivers the calls of one session: authorization and limits hang on its peer. */
+class IngressRouter implements Router {
+  readonly #context: RelayContext;
+  readonly #options: IngressOptions;
+  readonly #apps: ReadonlyMap<string, AppTarget>;
+  readonly #session: Session;
+  readonly #ownFields;
+
+  constructor(
+    context: RelayContext,
+    options: IngressOptions,
+    apps: ReadonlyMap<string, AppTarget>,
+    session: Session,
+  ) {
+    this.#context = context;
+    this.#options = options;
+    this.#apps = apps;
+    this.#session = session;
+    this.#ownFields = [headerField('hauberk-peer', session.peer), headerField('hauberk-session', session.id)];
+  }
+
+  plan(list: HeaderList, message: Message): CallPlan {
+    const grpc = isGrpc(message.contentType);
+    const app = this.#appOf(message.authority);
+    const service = app?.config.service ?? 'unknown';
+    const method = methodOf(message.path);
+    const decision = this.#options.policy.check(this.#session.peer, message.path);
+    const refusal = this.#refusal(app, message, method, decision);
+    return {
+      direction: 'ingress',
+      service,
+      method,
+      list: refusal === undefined ? this.#listForApp(list) : list,
+      grpc,
+      // The caller's own sidecar holds its deadline; a second clock here could only cut it short.
+      timeoutMs: undefined,
+      series: this.#context.metrics.calls('ingress', service, app === undefined ? 'unknown' : method),
+      target: app ?? NOWHERE,
+      refusal,
+      decision,
+    };
+  }
+
+  #appOf(text: string): AppTarget | undefined {
+    const authority = parseAuthority(text);
+    if (authority === undefined) return undefined;
+    const exact = authority.port > 0 ? this.#apps.get(`${authority.name}:${authority.port}`) : undefined;
+    return exact ?? this.#apps.get(authority.name);
+  }
+
+  #refusal(
+    app: AppTarget | undefined,
+    message: Message,
+    method: string,
+    decision: Decision,
+  ): RelayError | undefined {
+    // Authorization first: whoever may call nothing here does not learn what is here.
+    if (!decision.allowed) {
+      return new RelayError(
+        'denied',
+        `${this.#session.peer} may not call ${method}; allow it under ingress.allow of the called service's sidecar`,
+      );
+    }
+    if (app === undefined || message.method === 'CONNECT') {
+      const shown = JSON.stringify(message.authority.slice(0, 128));
+      return new RelayError(
+        'no-app',
+        `the called sidecar has no app for ${shown}; add it under its ingress.apps`,
+      );
+    }
+    return undefined;
+  }
+
+  /** With who calls, and without what a caller says of that itself. */
+  #listForApp(list: HeaderList): HeaderList {
+    const fields = list.fields.filter(({ name }) => name !== 'hauberk-peer' && name !== 'hauberk-session');
+    return HeaderList.of([...fields, ...this.#ownFields]);
+  }
+
+  admit(plan: CallPlan): Promise<RelayError | undefined> | RelayError | undefined {
+    if (plan.decision?.auditOnly === true) this.#recordDenied(plan, true);
+    const verdict = this.#options.limits.admit(this.#session.id, this.#session.peer);
+    if (verdict instanceof Promise) return verdict.then((later) => this.#judge(plan, later));
+    return this.#judge(plan, verdict);
+  }
+
+  #judge(plan: CallPlan, verdict: Awaited<ReturnType<RateLimits['admit']>>): RelayError | undefined {
+    if (verdict.allowed) return undefined;
+    const { scope, limit, windowMs, retryAfterMs } = verdict;
+    const { id, peer, counters } = this.#session;
+    counters.limited++;
+    this.#context.metrics.limited.of(scope).inc();
+    this.#context.recorder.record({
+      type: 'call.limited',
+      direction: 'ingress',
+      sessionId: id,
+      peer,
+      service: plan.service,
+      method: plan.method,
+      scope,
+      limit,
+      windowMs,
+      retryAfterMs,
+    });
+    const message = `over the limit of ${limit} requests in ${windowMs / 1000} s for this ${scope}; try again in ${retryAfterMs} ms`;
+    return new RelayError('limited', message, { retryAfterMs });
+  }
+
+  refused(plan: CallPlan): void {
+    if (plan.refusal?.code !== 'denied') return;
+    this.#session.counters.denied++;
+    this.#context.metrics.denied.of(plan.service).inc();
+    this.#recordDenied(plan, undefined);
+  }
+
+  #recordDenied(plan: CallPlan, auditOnly: boolean | undefined): void {
+    this.#context.recorder.record({
+      type: 'call.denied',
+      direction: 'ingress',
+      sessionId: this.#session.id,
+      peer: this.#session.peer,
+      service: plan.service,
+      method: plan.method,
+      rule: plan.decision?.rule,
+      auditOnly,
+    });
+  }
+}

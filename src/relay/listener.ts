@@ -1,0 +1,103 @@
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { formatAddress } from '../config/address.ts';
+import type { ListenAddress } from '../config/config.ts';
+
+/** A listener could not be bound. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError';
+  readonly code = 'listen-failed';
+}
+
+/** One bound address that hands on the connections it accepts. */
+export class Listener {
+  /** What was bound: the real port where the configuration says 0. */
+  readonly address: ListenAddress;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(server: Server, address: ListenAddress) {
+    this.#server = server;
+    this.address = address;
+    server.on('connection', (socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
+  }
+
+  get name(): string {
+    return formatAddress(this.address);
+  }
+
+  /** Connections that are open. */
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
+  /** Binds; rejects with ListenError, which names the address and the cure. */
+  static async open(
+    what: string,
+    address: ListenAddress,
+    onSocket: (socket: Socket) => void,
+  ): Promise<Listener> {
+    if (address.kind === 'unix') removeStaleSocket(what, address.path);
+    // A peer's FIN must not end our side before the rest has gone out; HTTP/2 and the channel end it.
+    const server = createServer({
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: 30_000,
+    });
+    server.on('connection', onSocket);
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (cause: NodeJS.ErrnoException) => reject(listenError(what, address, cause)));
+      if (address.kind === 'unix') server.listen(address.path, resolve);
+      else
+        server.listen(
+          { host: address.host, port: address.port, ipv6Only: address.host.includes(':') },
+          resolve,
+        );
+    });
+    if (address.kind === 'unix') {
+      chmodSync(address.path, 0o660);
+      return new Listener(server, address);
+    }
+    const bound = server.address();
+    const port = bound !== null && typeof bound === 'object' ? bound.port : address.port;
+    return new Listener(server, { kind: 'tcp', host: address.host, port });
+  }
+
+  /** Accepts no more; connections that are open stay. */
+  close(): void {
+    this.#server.close();
+  }
+
+  /** Ends the connections that are still open. */
+  destroy(): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+function removeStaleSocket(what: string, path: string): void {
+  try {
+    if (!lstatSync(path).isSocket()) {
+      throw new ListenError(`${what}: ${path} exists and is not a socket; choose another path or remove it`);
+    }
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+function listenError(what: string, address: ListenAddress, cause: NodeJS.ErrnoException): ListenError {
+  const where = formatAddress(address);
+  const cure: Record<string, string> = {
+    EADDRINUSE: 'another process listens there; stop it or choose another port',
+    EACCES: 'ports below 1024 need a privilege; choose a higher one',
+    EADDRNOTAVAIL: 'no interface of this machine has that address',
+    EAFNOSUPPORT: 'this machine has no such address family',
+  };
+  const reason = cure[cause.code ?? ''] ?? cause.message;
+  return new ListenError(`${what}: cannot listen on ${where} (${cause.code}): ${reason}`, { cause });
+}

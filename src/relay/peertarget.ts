@@ -1,0 +1,142 @@
+import type { Endpoint } from '../config/config.ts';
+import type { Call, CallTarget } from './call.ts';
+import type { RelayContext } from './context.ts';
+import { RelayError } from './errors.ts';
+import { type Lookup, ResolvedName } from './resolver.ts';
+import type { Upstream } from './upstream.ts';
+
+export interface PeerTargetOptions {
+  readonly service: string;
+  readonly endpoints: readonly Endpoint[];
+  /** Makes the upstream of one address of the service. */
+  readonly makeUpstream: (host: string, port: number) => Upstream;
+  readonly lookup?: Lookup;
+  readonly random?: () => number;
+}
+
+interface Source {
+  readonly endpoint: Endpoint;
+  readonly name: ResolvedName;
+}
+
+/**
+ * A service at its endpoints: an upstream an address, and of two that are drawn at random each call goes to
+ * the one with fewer calls. Endpoints whose last dial failed come last.
+ */
+export class PeerTarget implements CallTarget {
+  readonly lostCode = 'session-lost';
+  readonly name: string;
+  readonly #context: RelayContext;
+  readonly #options: PeerTargetOptions;
+  readonly #sources: Source[];
+  readonly #random: () => number;
+  readonly #byAddress = new Map<string, Upstream>();
+  #upstreams: Upstream[] = [];
+  /** What the upstreams were made of, to see when DNS has changed. */
+  #made = '';
+
+  constructor(context: RelayContext, options: PeerTargetOptions) {
+    this.#context = context;
+    this.#options = options;
+    this.name = options.service;
+    this.#random = options.random ?? Math.random;
+    this.#sources = options.endpoints.map((endpoint) => ({
+      endpoint,
+      name: new ResolvedName(endpoint.host, context.clock, options.lookup),
+    }));
+    this.#rebuild();
+  }
+
+  get upstreams(): readonly Upstream[] {
+    return this.#upstreams;
+  }
+
+  assign(call: Call): void {
+    if (this.#sources.some(({ name }) => name.stale)) {
+      const refreshed = this.#refresh();
+      // Names that were known serve on while they are looked up again.
+      if (this.#upstreams.length === 0) {
+        call.tried ??= [];
+        refreshed.then(() => {
+          if (!call.done) this.#choose(call, undefined);
+        });
+        return;
+      }
+    }
+    this.#choose(call, undefined);
+  }
+
+  reassign(call: Call, error: RelayError): void {
+    this.#choose(call, error);
+  }
+
+  #choose(call: Call, lastError: RelayError | undefined): void {
+    const upstream = this.#pick(call.tried);
+    if (upstream !== undefined) upstream.assign(call);
+    else if (lastError !== undefined) call.fail(lastError);
+    else {
+      const names = this.#options.endpoints.map(({ host }) => host).join(', ');
+      call.fail(
+        new RelayError(
+          'peer-unresolved',
+          `no address for ${this.name} (${names}); check the route's endpoints and DNS`,
+        ),
+      );
+    }
+  }
+
+  #pick(tried: readonly Upstream[] | undefined): Upstream | undefined {
+    let candidates = this.#upstreams;
+    if (tried !== undefined && tried.length > 0) candidates = candidates.filter((u) => !tried.includes(u));
+    if (candidates.length === 1) return candidates[0];
+    if (candidates.some(({ healthy }) => !healthy)) {
+      const healthy = candidates.filter((upstream) => upstream.healthy);
+      if (healthy.length > 0) candidates = healthy;
+    }
+    const n = candidates.length;
+    if (n < 2) return candidates[0];
+    const first = Math.floor(this.#random() * n);
+    let second = Math.floor(this.#random() * (n - 1));
+    if (second >= first) second++;
+    const [a, b] = [candidates[first] as Upstream, candidates[second] as Upstream];
+    return b.load < a.load ? b : a;
+  }
+
+  async #refresh(): Promise<void> {
+    const stale = this.#sources.filter(({ name }) => name.stale);
+    const results = await Promise.allSettled(stale.map(({ name }) => name.refresh()));
+    for (const result of results) {
+      if (result.status === 'rejected') {
+        this.#context.log.warn({ service: this.name, error: String(result.reason) }, 'endpoint not resolved');
+      }
+    }
+    this.#rebuild();
+  }
+
+  #rebuild(): void {
+    const wanted = new Map<string, [host: string, port: number]>();
+    for (const { endpoint, name } of this.#sources) {
+      for (const host of name.addresses) wanted.set(`${host} ${endpoint.port}`, [host, endpoint.port]);
+    }
+    const made = [...wanted.keys()].sort().join(',');
+    if (made === this.#made) return;
+    this.#made = made;
+    for (const [key, upstream] of this.#byAddress) {
+      if (wanted.has(key)) continue;
+      this.#byAddress.delete(key);
+      upstream.drain();
+    }
+    for (const [key, [host, port]] of wanted) {
+      if (!this.#byAddress.has(key)) this.#byAddress.set(key, this.#options.makeUpstream(host, port));
+    }
+    this.#upstreams = [...this.#byAddress.values()];
+  }
+
+  drain(): void {
+    for (const upstream of this.#upstreams) upstream.drain();
+  }
+
+  close(): void {
+    for (const upstream of this.#upstreams) upstream.close();
+  }
+}

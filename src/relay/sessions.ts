@@ -1,0 +1,251 @@
+/**
+ * Sessions with peers: made of channels whose handshake is done, for both directions. The lives of a session
+ * and its connections are tied together here, and the audit and the metrics hear of them.
+ */
+import type { HandshakeConfig, RecordsConfig } from '../config/config.ts';
+import type { CryptoProvider } from '../crypto/provider.ts';
+import type { LocalIdentity } from '../identity/local.ts';
+import type { TrustBundle } from '../identity/trustbundle.ts';
+import { SessionError } from '../session/errors.ts';
+import type { SessionEvent } from '../session/event.ts';
+import { SessionManager } from '../session/manager.ts';
+import type { Session } from '../session/session.ts';
+import { Acceptor } from '../transport/acceptor.ts';
+import type { SecureChannel } from '../transport/channel.ts';
+import { dial } from '../transport/dial.ts';
+import { type CloseReason, HandshakeError } from '../transport/errors.ts';
+import { StaticKey } from '../transport/statickey.ts';
+import type { RelayContext } from './context.ts';
+import { RelayError } from './errors.ts';
+import type { Dialled } from './upstream.ts';
+import { remoteOf } from './wire.ts';
+
+export interface PeerSessionsOptions {
+  readonly crypto: CryptoProvider;
+  readonly identity: () => LocalIdentity;
+  readonly bundle: () => TrustBundle;
+  readonly handshake: HandshakeConfig;
+  readonly records: RecordsConfig;
+  readonly session: {
+    readonly idleMs: number;
+    readonly absoluteMs: number;
+    readonly graceMs: number;
+    readonly max: number;
+    readonly maxPerPeer: number;
+  };
+  /** 8 bytes that name this process to its peers. */
+  readonly instance: Buffer;
+  readonly lagMs: () => number;
+  /** A session has ended: what was kept for it can go. */
+  readonly onSessionEnded: (sessionId: string) => void;
+}
+
+/** A peer's channel and the session on it. */
+export interface PeerConnection {
+  readonly channel: SecureChannel;
+  readonly session: Session;
+  readonly remote: string;
+}
+
+export class PeerSessions {
+  readonly manager: SessionManager;
+  readonly #context: RelayContext;
+  readonly #options: PeerSessionsOptions;
+  readonly #staticKey: StaticKey;
+  readonly #dialling = new AbortController();
+
+  constructor(context: RelayContext, options: PeerSessionsOptions) {
+    this.#context = context;
+    this.#options = options;
+    this.#staticKey = new StaticKey(options.crypto, context.clock, options.handshake.staticKeyLifetimeMs);
+    this.manager = new SessionManager({
+      clock: context.clock,
+      ...options.session,
+      onEvent: (event) => this.#onEvent(event),
+      onListenerError: (error) => context.log.error({ error: String(error) }, 'a session listener failed'),
+    });
+  }
+
+  /** Takes connections from peers; `onPeer` gets those whose handshake and session are good. */
+  acceptor(onPeer: (peer: PeerConnection) => void): Acceptor {
+    const { identity, bundle, crypto, handshake, records, instance, lagMs } = this.#options;
+    return new Acceptor({
+      identity,
+      bundle,
+      crypto,
+      staticKey: this.#staticKey,
+      clock: this.#context.clock,
+      limits: { handshake, records },
+      instance,
+      lagMs,
+      onChannel: (channel) => {
+        const peer = this.#admit(channel);
+        if (peer !== undefined) onPeer(peer);
+      },
+      onRefused: ({ remoteAddress, remotePort, reason, detail, peer }) => {
+        this.#handshakeFailed('inbound', remoteOf({ remoteAddress, remotePort }), reason, detail, peer);
+      },
+    });
+  }
+
+  #admit(channel: SecureChannel): PeerConnection | undefined {
+    try {
+      return this.#begin(channel, 'inbound', undefined);
+    } catch (error) {
+      if (!(error instanceof SessionError)) throw error;
+      channel.destroy('refused', error.message);
+      this.#handshakeFailed('inbound', remoteOf(channel), error.code, error.message, channel.peer.spiffeId);
+      return undefined;
+    }
+  }
+
+  /** Opens a session with the peer at an address. Rejects with RelayError. */
+  async dial(service: string, host: string, port: number, expectedPeer: string): Promise<Dialled> {
+    const { identity, bundle, crypto, handshake, records, instance } = this.#options;
+    const where = remoteOf({ remoteAddress: host, remotePort: port });
+    const startedAt = this.#context.clock.monotonic();
+    let channel: SecureChannel;
+    try {
+      channel = await dial({
+        host,
+        port,
+        identity: identity(),
+        bundle: bundle(),
+        expectedPeer,
+        staticKey: this.#staticKey,
+        crypto,
+        clock: this.#context.clock,
+        limits: { handshake, records },
+        instance,
+        signal: this.#dialling.signal,
+      });
+    } catch (error) {
+      throw this.#dialError(service, where, expectedPeer, error);
+    }
+    const seconds = (this.#context.clock.monotonic() - startedAt) / 1000;
+    this.#context.metrics.handshakeDuration.of('outbound').observe(seconds);
+    try {
+      const peer = this.#begin(channel, 'outbound', service);
+      return { wire: channel, session: peer.session };
+    } catch (cause) {
+      channel.destroy('refused');
+      throw new RelayError('sessions-full', `no session with ${service} could be opened: ${String(cause)}`, {
+        cause,
+      });
+    }
+  }
+
+  #dialError(service: string, where: string, expectedPeer: string, error: unknown): RelayError {
+    if (!(error instanceof HandshakeError)) throw error;
+    this.#handshakeFailed('outbound', where, error.code, error.message, error.peer ?? expectedPeer);
+    const cause = { cause: error };
+    if (error.code === 'connect-failed' || error.code === 'connect-timeout') {
+      return new RelayError(
+        'peer-unreachable',
+        `${service} at ${where}: ${error.message}. Is the peer's sidecar running there?`,
+        cause,
+      );
+    }
+    if (error.code === 'aborted') return new RelayError('draining', 'this sidecar is shutting down', cause);
+    const message = `the handshake with ${service} at ${where} failed (${error.code}): ${error.message}`;
+    return new RelayError('handshake-refused', message, cause);
+  }
+
+  #handshakeFailed(
+    direction: 'inbound' | 'outbound',
+    remote: string,
+    reason: string,
+    detail: string,
+    peer?: string,
+  ): void {
+    this.#context.metrics.handshakes.of(direction, reason).inc();
+    this.#context.recorder.record({ type: 'handshake.failed', direction, remote, reason, detail, peer });
+    this.#context.log.warn({ direction, remote, reason, detail, peer }, 'handshake failed');
+  }
+
+  /** Makes the session of a channel that is up. Throws SessionError; the channel is then still the caller's. */
+  #begin(
+    channel: SecureChannel,
+    direction: 'inbound' | 'outbound',
+    serviceId: string | undefined,
+  ): PeerConnection {
+    const { recorder, metrics } = this.#context;
+    const { id, key, mode } = channel.session;
+    const session = this.manager.create({
+      id,
+      sessionKey: key,
+      peer: channel.peer.spiffeId,
+      serviceId,
+      direction,
+      postQuantum: mode === 1,
+      notAfter: Math.min(channel.peer.notAfter, this.#options.identity().notAfter),
+    });
+    session.attach();
+    const remote = remoteOf(channel);
+    metrics.handshakes.of(direction, 'ok').inc();
+    metrics.connections.of('peer').inc();
+    metrics.connectionsOpen.of('peer').inc();
+    recorder.record({
+      type: 'session.created',
+      sessionId: id,
+      peer: session.peer,
+      direction,
+      mode,
+      expiresAt: new Date(session.expiresAt).toISOString(),
+    });
+    recorder.record({ type: 'connection.opened', side: 'peer', remote, sessionId: id });
+    channel.onRekey = (way, cause) => {
+      metrics.rekeys.of(way === 'send' ? 'out' : 'in').inc();
+      recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
+    };
+    session.onDisposed((reason) => channel.destroy(reason));
+    return { channel, session, remote };
+  }
+
+  /** A connection of a session has closed; the session ends with its last. */
+  closed(session: Session, remote: string, reason: CloseReason, detail: string): void {
+    this.#context.metrics.connectionsOpen.of('peer').dec();
+    this.#context.recorder.record({
+      type: 'connection.closed',
+      side: 'peer',
+      remote,
+      sessionId: session.id,
+      reason,
+      detail,
+    });
+    session.detach(reason);
+  }
+
+  #onEvent(event: SessionEvent): void {
+    const { metrics, recorder } = this.#context;
+    if (event.type === 'created') {
+      metrics.sessionsCreated.of(event.session.direction).inc();
+    } else if (event.type === 'disposed') {
+      const { session, reason, outcome, counters } = event;
+      metrics.sessionsClosed.of(reason).inc();
+      this.#options.onSessionEnded(session.id);
+      recorder.record({
+        type: outcome === 'revoked' ? 'session.closed' : `session.${outcome}`,
+        sessionId: session.id,
+        peer: session.peer,
+        direction: session.direction,
+        reason,
+        calls: counters.calls,
+        bytesIn: counters.bytesIn,
+        bytesOut: counters.bytesOut,
+      });
+    }
+  }
+
+  /** Gives up dialling. */
+  stopDialling(): void {
+    this.#dialling.abort();
+  }
+
+  /** Ends every session, wipes their keys and ours. */
+  async close(deadlineMs: number): Promise<void> {
+    this.stopDialling();
+    await this.manager.shutdown(deadlineMs);
+    this.#staticKey.close();
+  }
+}

@@ -1,0 +1,379 @@
+/**
+ * The one place that wires everything. Reading order: `start` (what is made, from the bottom up), `drain` and
+ * `stop` (the way down), then the small parts.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { dirname } from 'node:path';
+import type { Writable } from 'node:stream';
+import { AppWatch } from '../admin/appwatch.ts';
+import { Health } from '../admin/health.ts';
+import { Probes } from '../admin/probes.ts';
+import { Readiness } from '../admin/readiness.ts';
+import { openAdapters } from '../audit/adapters/adapters.ts';
+import { Recorder } from '../audit/recorder.ts';
+import { type Clock, systemClock } from '../clock/clock.ts';
+import { formatAddress } from '../config/address.ts';
+import type { ListenAddress, SidecarConfig } from '../config/config.ts';
+import { loadCryptoProvider } from '../crypto/provider.ts';
+import { type LoadedIdentity, loadIdentity } from '../identity/load.ts';
+import { openRateLimits, type RateLimits } from '../limit/ratelimits.ts';
+import { AccessPolicy } from '../policy/accesspolicy.ts';
+import { AppTarget } from '../relay/apptarget.ts';
+import { RelayContext } from '../relay/context.ts';
+import { Egress, type Route } from '../relay/egress.ts';
+import { Ingress } from '../relay/ingress.ts';
+import { Listener } from '../relay/listener.ts';
+import { PeerTarget } from '../relay/peertarget.ts';
+import { PeerSessions } from '../relay/sessions.ts';
+import { Upstream } from '../relay/upstream.ts';
+import { EventLoopLag } from '../telemetry/eventlooplag.ts';
+import { type Logger, silentLogger } from '../telemetry/log.ts';
+import { Metrics } from '../telemetry/metrics.ts';
+import type { CloseReason } from '../transport/errors.ts';
+
+export interface SidecarOptions {
+  readonly config: SidecarConfig;
+  /** The file that the configuration came from, for the audit and for paths of adapter modules. */
+  readonly configFile: string;
+  /** SHA-256 of that file, in hex. */
+  readonly configSha256: string;
+  readonly version: string;
+  /** Takes the lines of `stdout` adapters. */
+  readonly stdout: Writable;
+  readonly log?: Logger;
+  readonly clock?: Clock;
+}
+
+/** What was bound, as `host:port` or `unix:path`: the real port where the configuration says 0. */
+export interface BoundAddresses {
+  readonly egress: readonly string[];
+  /** By service, the listeners of single routes. */
+  readonly routes: Readonly<Record<string, string>>;
+  readonly ingress: readonly string[];
+  readonly probesHttp: readonly string[];
+  readonly probesGrpc: readonly string[];
+}
+
+/** Connections to one endpoint of a peer; another is opened when all streams of the others are taken. */
+const CONNECTIONS_PER_ENDPOINT = 8;
+/** After the last call: for CLOSE to be answered, and for audit adapters to take what is left. */
+const CLOSE_MS = 2000;
+const AUDIT_CLOSE_MS = 5000;
+
+interface Parts {
+  readonly context: RelayContext;
+  readonly loaded: LoadedIdentity;
+  readonly limits: RateLimits;
+  readonly sessions: PeerSessions;
+  readonly egress: Egress;
+  readonly ingress: Ingress;
+  readonly targets: readonly PeerTarget[];
+  readonly apps: readonly AppTarget[];
+  readonly lag: EventLoopLag;
+}
+
+export class Sidecar {
+  readonly readiness = new Readiness();
+  readonly spiffeId: string;
+  readonly #options: SidecarOptions;
+  readonly #config: SidecarConfig;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #parts: Parts;
+  readonly #probes: Probes;
+  readonly #health: Health;
+  readonly #probeListeners: { http: Listener[]; grpc: Listener[] } = { http: [], grpc: [] };
+  #watch: AppWatch | undefined;
+  #draining: Promise<void> | undefined;
+  #stopped: Promise<number> | undefined;
+
+  private constructor(options: SidecarOptions, parts: Parts) {
+    this.#options = options;
+    this.#config = options.config;
+    this.#clock = parts.context.clock;
+    this.#log = parts.context.log;
+    this.#parts = parts;
+    this.spiffeId = parts.loaded.identity.spiffeId;
+    const { metrics } = parts.context;
+    this.#probes = new Probes({ readiness: this.readiness, metrics, log: this.#log });
+    this.#health = new Health(this.readiness, this.#log);
+    metrics.observe({
+      callsOpen: () => ({
+        egress: parts.context.callsOpen('egress'),
+        ingress: parts.context.callsOpen('ingress'),
+      }),
+      sessionsOpen: () => this.#sessionsOpen(),
+      handshakesHalfOpen: () => parts.ingress.halfOpen,
+      audit: () => parts.context.recorder.stats(),
+      eventLoopLag: parts.lag,
+    });
+  }
+
+  /**
+   * Starts a sidecar: resolves once every listener is bound. Rejects with the error of the part that failed
+   * (IdentityError, AuditError, LimitError, ListenError), everything that was begun being undone.
+   */
+  static async start(options: SidecarOptions): Promise<Sidecar> {
+    const sidecar = new Sidecar(options, await assemble(options));
+    try {
+      await sidecar.#open();
+      return sidecar;
+    } catch (error) {
+      await sidecar.stop('start-failed');
+      throw error;
+    }
+  }
+
+  async #open(): Promise<void> {
+    const config = this.#config;
+    const { recorder } = this.#parts.context;
+    const { identity, bundle } = this.#parts.loaded;
+    const listening = this.readiness.task('listeners');
+    recorder.record({
+      type: 'sidecar.started',
+      version: this.#options.version,
+      runtime: `node ${process.versions.node}`,
+      pid: process.pid,
+    });
+    recorder.record({
+      type: 'config.loaded',
+      file: this.#options.configFile,
+      sha256: this.#options.configSha256,
+      policy: config.policy,
+    });
+    recorder.record({
+      type: 'identity.loaded',
+      spiffeId: identity.spiffeId,
+      notAfter: new Date(identity.notAfter).toISOString(),
+      leafSha256: sha256Hex(identity.chain[0] as Buffer),
+      bundleGeneration: bundle.generation,
+    });
+    if (config.policy === 'open') {
+      this.#log.warn(
+        {},
+        'policy is open: every peer of the trust domain may call every method that no rule denies',
+      );
+    }
+    this.#watchApps();
+    await this.#parts.ingress.listen(config.ingress.listen);
+    await this.#parts.egress.listen(config.egress.listen);
+    for (const address of config.probes.http) {
+      this.#probeListeners.http.push(
+        await Listener.open('probes.http', address, (socket) => this.#probes.accept(socket)),
+      );
+    }
+    for (const address of config.probes.grpc) {
+      this.#probeListeners.grpc.push(
+        await Listener.open('probes.grpc', address, (socket) => this.#health.accept(socket)),
+      );
+    }
+    listening.done();
+    const { egress, ingress, routes } = this.bound;
+    recorder.record({ type: 'sidecar.ready', listeners: [...egress, ...Object.values(routes), ...ingress] });
+  }
+
+  /** Apps that do not answer keep the sidecar from being ready, and not from starting. */
+  #watchApps(): void {
+    const watched = this.#parts.apps.map((app) => {
+      const { service } = app.config;
+      const task = this.readiness.task(`app ${service}`);
+      this.#health.setStatus(service, false);
+      return {
+        service,
+        probe: () => app.probe(),
+        onChange: (answers: boolean) => {
+          if (answers) task.done();
+          else task.pending();
+          this.#health.setStatus(service, answers);
+        },
+      };
+    });
+    this.#watch = new AppWatch(this.#clock, watched);
+  }
+
+  get bound(): BoundAddresses {
+    const names = (listeners: readonly Listener[]): string[] => listeners.map(({ name }) => name);
+    const { egress, ingress } = this.#parts;
+    return {
+      egress: names(egress.shared),
+      routes: Object.fromEntries([...egress.own].map(([service, { name }]) => [service, name])),
+      ingress: names(ingress.listeners),
+      probesHttp: names(this.#probeListeners.http),
+      probesGrpc: names(this.#probeListeners.grpc),
+    };
+  }
+
+  #sessionsOpen(): { inbound: number; outbound: number } {
+    let inbound = 0;
+    const sessions = this.#parts.sessions.manager.list();
+    for (const { direction } of sessions) if (direction === 'inbound') inbound++;
+    return { inbound, outbound: sessions.length - inbound };
+  }
+
+  /**
+   * The graceful way down: not ready, no new connections, GOAWAY to all, calls under way finish. Resolves when
+   * the last has ended or the deadline has passed; `stop` comes after.
+   */
+  drain(reason: string, deadlineMs = this.#config.drain.deadlineMs): Promise<void> {
+    this.#draining ??= this.#drain(reason, deadlineMs);
+    return this.#draining;
+  }
+
+  async #drain(reason: string, deadlineMs: number): Promise<void> {
+    const { context, egress, ingress } = this.#parts;
+    this.readiness.task('draining');
+    context.recorder.record({ type: 'sidecar.draining', reason, calls: context.calls, deadlineMs });
+    this.#log.info({ reason, calls: context.calls, deadlineMs }, 'draining');
+    egress.drain();
+    ingress.drain();
+    await this.#idle(deadlineMs);
+  }
+
+  /** Until no call is under way and no connection that could still bring one is open. */
+  #idle(deadlineMs: number): Promise<void> {
+    const { context, egress, ingress } = this.#parts;
+    return new Promise((resolve) => {
+      const idle = (): boolean =>
+        context.calls === 0 && egress.connections === 0 && ingress.connections === 0;
+      const done = (): void => {
+        this.#clock.clear(deadline);
+        this.#clock.clear(poll);
+        resolve();
+      };
+      const deadline = this.#clock.after(deadlineMs, done);
+      const poll = this.#clock.every(20, () => {
+        if (idle()) done();
+      });
+      if (idle()) done();
+    });
+  }
+
+  /**
+   * Ends everything now: calls still under way end UNAVAILABLE, keys are wiped, the audit is written out.
+   * Resolves with the number of calls that were cut.
+   */
+  stop(reason: string): Promise<number> {
+    this.#stopped ??= this.#stop(reason);
+    return this.#stopped;
+  }
+
+  async #stop(reason: string): Promise<number> {
+    const { context, egress, ingress, targets, sessions, limits, lag } = this.#parts;
+    const callsCut = context.calls;
+    this.#watch?.close();
+    egress.close();
+    ingress.close();
+    for (const target of targets) target.close();
+    await sessions.close(CLOSE_MS);
+    ingress.destroy();
+    egress.destroy();
+    limits.close();
+    lag.stop();
+    context.recorder.record({ type: 'sidecar.stopped', reason, callsCut });
+    await context.recorder.close(AUDIT_CLOSE_MS);
+    this.#health.close();
+    this.#probes.close();
+    for (const listener of [...this.#probeListeners.http, ...this.#probeListeners.grpc]) listener.destroy();
+    this.#log.info({ reason, callsCut }, 'stopped');
+    this.#log.flush();
+    return callsCut;
+  }
+}
+
+/** Makes the parts, from the bottom up; nothing listens yet. */
+async function assemble(options: SidecarOptions): Promise<Parts> {
+  const { config, configFile, version, stdout } = options;
+  const clock = options.clock ?? systemClock;
+  const log = options.log ?? silentLogger;
+  const loaded = await loadIdentity({ ...config.identity, trustDomain: config.trustDomain }, clock);
+  const crypto = await loadCryptoProvider(config.crypto.provider);
+  const instance = randomBytes(8);
+  const recorder = new Recorder({
+    clock,
+    source: { instance: instance.toString('hex'), spiffeId: loaded.identity.spiffeId },
+    adapters: await openAdapters(config.monitoring.adapters, { clock, stdout, folder: dirname(configFile) }),
+    queueLimit: config.monitoring.queue,
+  });
+  const metrics = new Metrics({ version });
+  const lag = new EventLoopLag(clock);
+  const limits = await openRateLimits({
+    limits: config.limits,
+    clock,
+    store: config.limitStore,
+    namespace: loaded.identity.spiffeId,
+    onStoreChange: ({ store, state, detail }) => {
+      metrics.limitStoreSwitches.of(state).inc();
+      recorder.record({ type: 'limit.store', store, state, detail });
+      log.warn({ store, state, detail }, 'the store of the limits has changed');
+    },
+  });
+  const context = new RelayContext({
+    clock,
+    recorder,
+    metrics,
+    log,
+    http2: config.http2,
+    auditCalls: config.monitoring.calls,
+  });
+  const sessions = new PeerSessions(context, {
+    crypto,
+    identity: () => loaded.identity,
+    bundle: () => loaded.bundle,
+    handshake: config.handshake,
+    records: config.records,
+    session: config.session,
+    instance,
+    lagMs: () => lag.currentMs,
+    onSessionEnded: (id) => limits.release(id),
+  });
+  const routes = config.egress.routes.map((route): Route => {
+    const makeUpstream = (host: string, port: number): Upstream =>
+      peerUpstream(context, sessions, route, host, port);
+    return {
+      config: route,
+      target: new PeerTarget(context, { service: route.service, endpoints: route.endpoints, makeUpstream }),
+    };
+  });
+  const apps = config.ingress.apps.map((app) => new AppTarget(context, app));
+  return {
+    context,
+    loaded,
+    limits,
+    sessions,
+    egress: new Egress(context, routes),
+    ingress: new Ingress(context, {
+      sessions,
+      apps,
+      policy: new AccessPolicy(config.ingress.allow, config.policy),
+      limits,
+    }),
+    targets: routes.map(({ target }) => target),
+    apps,
+    lag,
+  };
+}
+
+function peerUpstream(
+  context: RelayContext,
+  sessions: PeerSessions,
+  route: { readonly service: string; readonly peer: string },
+  host: string,
+  port: number,
+): Upstream {
+  const address: ListenAddress = { kind: 'tcp', host, port };
+  return new Upstream(context, {
+    name: `${route.service} at ${formatAddress(address)}`,
+    kind: 'session',
+    maxConnections: CONNECTIONS_PER_ENDPOINT,
+    dial: () => sessions.dial(route.service, host, port, route.peer),
+    onConnection: ({ session, connection }) => session?.onDraining((reason) => connection.drain(reason)),
+    onClosed: ({ session }, reason, detail) => {
+      if (session !== undefined)
+        sessions.closed(session, formatAddress(address), reason as CloseReason, detail);
+    },
+  });
+}
+
+function sha256Hex(octets: Uint8Array): string {
+  return createHash('sha256').update(octets).digest('hex');
+}
