@@ -1,0 +1,33 @@
+import type { PairName, Row } from './result.ts';
+
+/** A figure of Hauberk's may be at most `most` times the peer's under the same load. */
+interface Budget {
+  readonly load: string;
+  readonly figure: 'cpuUsPerCall' | 'p50Us';
+  readonly peer: PairName;
+  readonly most: number;
+}
+
+const BUDGETS: readonly Budget[] = [
+  { load: '100B-4x32', figure: 'cpuUsPerCall', peer: 'nghttpx', most: 0.6 },
+  { load: '100B-4x32', figure: 'cpuUsPerCall', peer: 'haproxy', most: 0.3 },
+  { load: '100B-4x32', figure: 'cpuUsPerCall', peer: 'nginx', most: 0.15 },
+  { load: '100B-1x1', figure: 'p50Us', peer: 'nghttpx', most: 1.1 },
+  { load: '10KiB-4x16', figure: 'cpuUsPerCall', peer: 'nghttpx', most: 1.0 },
+];
+
+const FIGURE_NAMES = { cpuUsPerCall: 'CPU per call', p50Us: 'median latency' } as const;
+
+/** A line for each budget of which both sides were measured. Missing one does not fail the run. */
+export function renderBudgets(rows: readonly Row[]): string {
+  const find = (pair: PairName, load: string) => rows.find((row) => row.pair === pair && row.load === load);
+  return BUDGETS.flatMap(({ load, figure, peer, most }) => {
+    const own = find('hauberk', load);
+    const other = find(peer, load);
+    if (own === undefined || other === undefined) return [];
+    const ratio = own[figure] / other[figure];
+    const verdict = ratio <= most ? 'met' : 'MISSED';
+    const name = `${load} ${FIGURE_NAMES[figure]}`;
+    return [`  ${name.padEnd(27)} ${ratio.toFixed(2)} x ${peer}, budget ${most.toFixed(2)}: ${verdict}`];
+  }).join('\n');
+}

@@ -1,0 +1,109 @@
+import { join } from 'node:path';
+import { BenchError } from './errors.ts';
+import { runH2load, type Sample, type Target } from './h2load.ts';
+import type { RunningPair } from './pairs/pair.ts';
+import { cpuMicroseconds, processTree, rssMiB } from './procfs.ts';
+import type { Row } from './result.ts';
+
+/** One measurement of one pair under one load. */
+export interface Measured extends Sample {
+  readonly cpuUsPerCall: number;
+  readonly rssMiB: number;
+  /** Failed calls of the warm-up before it. */
+  readonly failedBefore: number;
+}
+
+export interface Pace {
+  /** What a measurement should last. */
+  readonly seconds: number;
+  /** Path of h2load. */
+  readonly h2load: string;
+  /** Where its log of latencies goes meanwhile. */
+  readonly folder: string;
+}
+
+const FIRST_CALLS = 2_000;
+const FIRST_WARM_UP_SECONDS = 1; // the first of a pair and load: just-in-time compilers need it
+const WARM_UP_SECONDS = 0.2;
+const MIN_CALLS = 200;
+const MAX_CALLS = 1_000_000; // bounds the log of latencies to about 25 MB
+
+/** One pair under one load: finds out how many calls fill the time, then measures as often as asked. */
+export class Course {
+  readonly pair: RunningPair;
+  readonly #target: Target;
+  readonly #pace: Pace;
+  readonly #measured: Measured[] = [];
+  #callsPerSecond = 0;
+
+  constructor(pair: RunningPair, target: Target, pace: Pace) {
+    this.pair = pair;
+    this.#target = target;
+    this.#pace = pace;
+  }
+
+  /** One warm-up and one measurement. The number of calls is fixed before it starts. */
+  async round(): Promise<void> {
+    const before: Sample[] = [];
+    if (this.#callsPerSecond === 0) {
+      before.push(await this.#run(Math.min(FIRST_CALLS, this.#callsIn(this.#pace.seconds, 1_000))));
+      this.#callsPerSecond = before[0].callsPerSecond;
+      before.push(await this.#run(this.#callsIn(Math.min(FIRST_WARM_UP_SECONDS, this.#pace.seconds))));
+    } else {
+      before.push(await this.#run(this.#callsIn(Math.min(WARM_UP_SECONDS, this.#pace.seconds))));
+    }
+    this.#callsPerSecond = before[before.length - 1].callsPerSecond;
+
+    const pids = processTree(this.pair.pids);
+    const cpuBefore = cpuMicroseconds(pids);
+    const sample = await this.#run(this.#callsIn(this.#pace.seconds));
+    const cpu = cpuMicroseconds(pids) - cpuBefore;
+    this.#measured.push({
+      ...sample,
+      cpuUsPerCall: cpu / sample.calls,
+      rssMiB: rssMiB(pids),
+      failedBefore: before.reduce((sum, { failed }) => sum + failed, 0),
+    });
+  }
+
+  #callsIn(seconds: number, callsPerSecond = this.#callsPerSecond): number {
+    const { connections, inFlight } = this.#target.load;
+    const fewest = Math.max(MIN_CALLS, connections * inFlight);
+    return Math.min(MAX_CALLS, Math.max(fewest, Math.round(seconds * callsPerSecond)));
+  }
+
+  #run(calls: number): Promise<Sample> {
+    const { h2load, folder, seconds } = this.#pace;
+    const timeoutMs = (10 + 10 * seconds) * 1000; // many times what it should take: something hangs
+    return runH2load(h2load, this.#target, calls, join(folder, 'h2load.tsv'), timeoutMs).catch((error) => {
+      const where = `${this.pair.name} under ${this.#target.load.name}`;
+      throw new BenchError('generator-failed', `${where}: ${(error as Error).message}`, { cause: error });
+    });
+  }
+
+  /** Medians over the rounds so far. */
+  row(): Row {
+    const all = this.#measured;
+    const of = (value: (one: Measured) => number, digits: number) => round(median(all.map(value)), digits);
+    return {
+      pair: this.pair.name,
+      load: this.#target.load.name,
+      cpuUsPerCall: of((one) => one.cpuUsPerCall, 2),
+      callsPerSecond: of((one) => one.callsPerSecond, 0),
+      p50Us: of((one) => one.p50Us, 0),
+      p99Us: of((one) => one.p99Us, 0),
+      rssMiB: of((one) => one.rssMiB, 1),
+      calls: all.reduce((sum, one) => sum + one.calls, 0),
+      failed: all.reduce((sum, one) => sum + one.failed + one.failedBefore, 0),
+    };
+  }
+}
+
+/** Of at least one value; the mean of the middle two of an even number. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+const round = (value: number, digits: number) => Number(value.toFixed(digits));

@@ -1,0 +1,83 @@
+import { parseArgs } from 'node:util';
+import { BenchError } from './errors.ts';
+import { LOADS, type Load } from './load.ts';
+import { PAIR_NAMES, type PairName } from './result.ts';
+
+export interface Options {
+  readonly pairs: readonly PairName[];
+  readonly loads: readonly Load[];
+  readonly rounds: number;
+  readonly seconds: number;
+  /** Where the result goes, as given. */
+  readonly json: string | undefined;
+  readonly help: boolean;
+}
+
+const DEFAULT_ROUNDS = 5;
+const DEFAULT_SECONDS = 1.5;
+
+export const USAGE = `npm run bench:peers -- [options]
+  --pairs LIST    of ${PAIR_NAMES.join(',')} (all)
+  --loads LIST    of ${LOADS.map((load) => load.name).join(',')} (all)
+  --rounds N      measurements of each pair under each load; medians are reported (${DEFAULT_ROUNDS})
+  --seconds S     of each measurement (${DEFAULT_SECONDS})
+  --json PATH     where the result goes (bench/results/latest.json)`;
+
+/** Throws BenchError `bad-option`. */
+export function readOptions(args: readonly string[]): Options {
+  const text = { type: 'string' } as const;
+  let values: {
+    pairs?: string;
+    loads?: string;
+    rounds?: string;
+    seconds?: string;
+    json?: string;
+    help?: boolean;
+  };
+  try {
+    ({ values } = parseArgs({
+      args: [...args],
+      options: {
+        pairs: text,
+        loads: text,
+        rounds: text,
+        seconds: text,
+        json: text,
+        help: { type: 'boolean', short: 'h' },
+      },
+    }));
+  } catch (error) {
+    throw new BenchError('bad-option', `${(error as Error).message}\n${USAGE}`, { cause: error });
+  }
+  const rounds = Number(values.rounds ?? DEFAULT_ROUNDS);
+  if (!Number.isInteger(rounds) || rounds < 1) {
+    throw new BenchError('bad-option', `--rounds takes a whole number from 1, not "${values.rounds}"`);
+  }
+  const seconds = Number(values.seconds ?? DEFAULT_SECONDS);
+  if (!(seconds > 0 && seconds <= 60)) {
+    throw new BenchError('bad-option', `--seconds takes a number up to 60, not "${values.seconds}"`);
+  }
+  return {
+    pairs: pick('--pairs', values.pairs, PAIR_NAMES, (name) => name),
+    loads: pick('--loads', values.loads, LOADS, (load) => load.name),
+    rounds,
+    seconds,
+    json: values.json,
+    help: values.help ?? false,
+  };
+}
+
+function pick<T>(
+  option: string,
+  list: string | undefined,
+  all: readonly T[],
+  name: (one: T) => string,
+): readonly T[] {
+  if (list === undefined) return all;
+  const wanted = list.split(',').map((one) => one.trim());
+  const unknown = wanted.find((one) => !all.some((known) => name(known) === one));
+  if (unknown !== undefined) {
+    throw new BenchError('bad-option', `${option}: "${unknown}" is not one of ${all.map(name).join(', ')}`);
+  }
+  return all.filter((one) => wanted.includes(name(one)));
+}

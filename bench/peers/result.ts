@@ -1,0 +1,40 @@
+/** The pairs of proxies that are compared; `direct` is the client on the back end, with no proxy between. */
+export const PAIR_NAMES = ['hauberk', 'nghttpx', 'haproxy', 'nginx', 'direct'] as const;
+export type PairName = (typeof PAIR_NAMES)[number];
+
+/** Medians over the rounds of one pair under one load. */
+export interface Row {
+  readonly pair: PairName;
+  readonly load: string;
+  /** User + system time of all processes of both proxies, microseconds a call; 0 for `direct`. */
+  readonly cpuUsPerCall: number;
+  readonly callsPerSecond: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+  /** Resident memory of all processes of both proxies at the end of a round; 0 for `direct`. */
+  readonly rssMiB: number;
+  /** Calls that were measured, the sum over the rounds (warm-up excluded). */
+  readonly calls: number;
+  /** Calls, of these and of the warm-up, that got no complete answer of the right length with status 2xx. */
+  readonly failed: number;
+}
+
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly memoryMiB: number;
+  readonly kernel: string;
+  readonly node: string;
+  /** First line of what each tool says of its own version. */
+  readonly tools: Readonly<Record<string, string>>;
+}
+
+/** What `bench/results/latest.json` holds. */
+export interface Result {
+  readonly machine: Machine;
+  /** ISO 8601. */
+  readonly startedAt: string;
+  readonly rounds: number;
+  readonly secondsPerMeasurement: number;
+  readonly rows: readonly Row[];
+}
