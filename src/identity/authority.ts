@@ -6,7 +6,7 @@ import { type Certificate, parseCertificate } from './certificate.ts';
 import { CertificateAuthority, type LeafKey } from './certificateauthority.ts';
 import { spiffeIdOf } from './chain.ts';
 import { IdentityError } from './errors.ts';
-import { readChecked, writeOwnerOnly } from './files.ts';
+import { currentReader, readChecked, writeOwnerOnly } from './files.ts';
 import { BUNDLE_FILE, KEY_FILE, SVID_FILE } from './load.ts';
 import { certificatesIn, privateKeyIn, toPem } from './pem.ts';
 import { fileNameFor, parseTrustDomain, spiffeIdForName } from './spiffeid.ts';
@@ -102,7 +102,8 @@ export interface SvidFiles {
  */
 export async function issueSvid(options: IssueOptions): Promise<SvidFiles> {
   const { dir, name, ttlMs, leafKey, clock = systemClock } = options;
-  const authority = await openAuthority(dir);
+  const nowMs = clock.now();
+  const authority = await openAuthority(dir, nowMs);
   if (options.trustDomain !== undefined && parseTrustDomain(options.trustDomain) !== authority.trustDomain) {
     throw new IdentityError('wrong-trust-domain', `the CA is of trust domain ${authority.trustDomain}`, {
       file: join(dir, BUNDLE),
@@ -113,14 +114,14 @@ export async function issueSvid(options: IssueOptions): Promise<SvidFiles> {
   const base = join(dir, fileNameFor(spiffeId));
   const files = { svid: `${base}.pem`, key: `${base}.key`, bundle: join(dir, BUNDLE) };
   await checkReplaceable(files, spiffeId.id);
-  const issued = await authority.issue({ spiffeId, nowMs: clock.now(), ttlMs, leafKey });
+  const issued = await authority.issue({ spiffeId, nowMs, ttlMs, leafKey });
   await writeOwnerOnly(files.key, keyPem(issued.key), true);
   await writeOwnerOnly(files.svid, issued.chain.map((der) => toPem('CERTIFICATE', der)).join(''), true);
   return { spiffeId: issued.spiffeId, ...files, notAfter: issued.notAfter };
 }
 
 /** The CA in a folder: its key, and the certificate in the bundle that the key belongs to. */
-async function openAuthority(dir: string): Promise<CertificateAuthority> {
+async function openAuthority(dir: string, nowMs: number): Promise<CertificateAuthority> {
   const keyPath = join(dir, CA_KEY);
   const bundlePath = join(dir, BUNDLE);
   const cure = `make a trust domain there with \`hauberk init --trust-domain DOMAIN\``;
@@ -129,6 +130,13 @@ async function openAuthority(dir: string): Promise<CertificateAuthority> {
     const key = inFile(keyPath, () => privateKeyIn(secret));
     const pem = await readChecked(bundlePath, { ...BUNDLE_FILE, cure });
     const certificate = inFile(bundlePath, () => certificateOf(key, certificatesIn(pem)));
+    if (nowMs > certificate.notAfter) {
+      const end = new Date(certificate.notAfter).toISOString();
+      throw new IdentityError('expired', `the CA certificate expired at ${end}`, {
+        file: bundlePath,
+        cure: 'make a new trust domain with `hauberk init` in another folder, and hand out its bundle',
+      });
+    }
     return await CertificateAuthority.from(certificate, key);
   } finally {
     secret.fill(0);
@@ -171,7 +179,7 @@ async function prepareFolder(dir: string): Promise<void> {
     });
   }
   const { mode } = await stat(dir);
-  if (process.geteuid !== undefined && mode & 0o022) {
+  if (currentReader() !== undefined && mode & 0o022) {
     throw new IdentityError('writable-by-others', 'others than its owner can change what is in this folder', {
       file: dir,
       cure: `chmod 700 ${dir}`,

@@ -5,6 +5,11 @@ import { enforceNameConstraints } from './nameconstraints.ts';
 import { parseSpiffeId, type SpiffeId } from './spiffeid.ts';
 
 /*
+ * The folder, in reading order: spiffeid.ts; der.ts, algorithm.ts, nameconstraints.ts and certificate.ts parse;
+ * this file validates; trustbundle.ts, peer.ts and local.ts are what other layers use; pem.ts, files.ts and
+ * load.ts read what lies on disk; authority.ts, certificateauthority.ts and x509.ts make it (`hauberk init`,
+ * `hauberk issue`).
+ *
  * Path validation: RFC 5280 section 6 as far as it applies, and SPIFFE X509-SVID section 5, which is stricter.
  *
  * The path is what the peer sent, leaf first, and above its last certificate one anchor of the bundle. Nothing
@@ -177,13 +182,12 @@ export function signed(issuer: Certificate, subject: Certificate): boolean {
 }
 
 function checkValidity({ notBefore, notAfter }: Certificate, nowMs: number): void {
-  if (!(nowMs >= notBefore)) {
-    refuse(
-      'not-yet-valid',
-      `valid only from ${new Date(notBefore).toISOString()} (it is ${new Date(nowMs).toISOString()})`,
-    );
+  if (!Number.isFinite(nowMs)) refuse('not-yet-valid', 'the time is not known');
+  if (nowMs < notBefore) {
+    const now = new Date(nowMs).toISOString();
+    refuse('not-yet-valid', `valid only from ${new Date(notBefore).toISOString()} (it is ${now})`);
   }
-  if (!(nowMs <= notAfter)) refuse('expired', `expired at ${new Date(notAfter).toISOString()}`);
+  if (nowMs > notAfter) refuse('expired', `expired at ${new Date(notAfter).toISOString()}`);
 }
 
 /** X509-SVID 5.2: what makes a certificate a leaf SVID of this trust domain. */

@@ -37,6 +37,7 @@ export type IdentityErrorCode =
   | 'leaf-is-ca'
   | 'key-usage'
   // a chain
+  | 'bad-bundle'
   | 'empty-chain'
   | 'chain-too-long'
   | 'chain-too-large'

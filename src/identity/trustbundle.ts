@@ -9,9 +9,8 @@ import { certificatesIn } from './pem.ts';
 import { parseTrustDomain } from './spiffeid.ts';
 
 const MAX_ANCHORS = 64;
-const CACHE_ENTRIES = 1024;
-const CACHE_BYTES = 4 * 1024 * 1024;
-const ENTRY_OVERHEAD = 2048; // bytes; a key object, strings and the entry itself
+const CACHE_BYTES = 4 * 1024 * 1024; // some 1,600 peers
+const ENTRY_OVERHEAD = 2048; // bytes: a key object, strings and the entry itself
 
 export interface TrustBundleOptions {
   trustDomain: string;
@@ -36,7 +35,6 @@ export class TrustBundle {
   readonly generation: number;
   readonly #anchors: readonly Certificate[];
   readonly #valid = new LRUCache<string, CachedPath>({
-    max: CACHE_ENTRIES,
     maxSize: CACHE_BYTES,
     sizeCalculation: ({ bytes }) => bytes + ENTRY_OVERHEAD,
   });
@@ -46,7 +44,7 @@ export class TrustBundle {
     this.generation = generation;
     if (certificates.length === 0 || certificates.length > MAX_ANCHORS) {
       throw new IdentityError(
-        'empty-chain',
+        'bad-bundle',
         `a bundle needs 1 to ${MAX_ANCHORS} CA certificates and has ${certificates.length}`,
       );
     }

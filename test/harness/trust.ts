@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { type Clock, systemClock } from '../../src/clock/clock.ts';
 import { initTrustDomain, issueSvid, type SvidFiles } from '../../src/identity/authority.ts';
 import { CertificateAuthority, type LeafKey } from '../../src/identity/certificateauthority.ts';
-import { type LocalIdentity, localIdentity, type TrustBundle } from '../../src/identity/identity.ts';
+import { type LocalIdentity, localIdentity } from '../../src/identity/local.ts';
 import { spiffeIdForName } from '../../src/identity/spiffeid.ts';
+import type { TrustBundle } from '../../src/identity/trustbundle.ts';
 
 export interface TrustOptions {
   /** `shop.example` by default. */
