@@ -16,6 +16,7 @@ import type { ResetOrigin, Stream, StreamHandler } from '../http2/stream.ts';
 import type { Decision } from '../policy/accesspolicy.ts';
 import type { Session } from '../session/session.ts';
 import type { CallSeries } from '../telemetry/metrics.ts';
+import type { CallSpan } from '../telemetry/tracing.ts';
 import type { RelayContext } from './context.ts';
 import { GrpcStatus, RELAY_ERRORS, RelayError } from './errors.ts';
 import { grpcErrorHeaders, grpcErrorTrailers, httpErrorHeaders } from './reply.ts';
@@ -78,6 +79,7 @@ export class Call implements StreamHandler, WheelEntry {
   #grpcStatus = -1;
   #httpStatus = 0;
   #error: string | undefined;
+  readonly #span: CallSpan | undefined;
 
   constructor(context: RelayContext, plan: CallPlan, down: Stream, fin: boolean, session?: Session) {
     this.#context = context;
@@ -89,6 +91,20 @@ export class Call implements StreamHandler, WheelEntry {
     session?.callStarted();
     context.callStarted(plan.direction);
     down.handler = this;
+    if (context.tracing.enabled) this.#span = this.#startSpan();
+  }
+
+  #startSpan(): CallSpan {
+    const { direction, service, method, list } = this.plan;
+    return this.#context.tracing.startCall({
+      direction,
+      path: method,
+      service,
+      peer: this.#session?.peer,
+      sessionId: this.#session?.id,
+      traceparent: list.get('traceparent'),
+      tracestate: list.get('tracestate'),
+    });
   }
 
   get done(): boolean {
@@ -271,6 +287,7 @@ export class Call implements StreamHandler, WheelEntry {
     const status = this.#status();
     const duration = context.clock.monotonic() - this.#startedAt;
     this.plan.series.record(status, duration / 1000);
+    this.#span?.end(status, this.#error);
     context.callEnded(this.plan.direction);
     if (context.auditsCall(status)) this.#audit(status, duration);
   }

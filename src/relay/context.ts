@@ -6,6 +6,7 @@ import type { ConnectionLimits } from '../http2/connection.ts';
 import type { Settings } from '../http2/settings.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Tracing } from '../telemetry/tracing.ts';
 import { Turn } from './turn.ts';
 
 export interface RelayContextOptions {
@@ -14,6 +15,7 @@ export interface RelayContextOptions {
   metrics: Metrics;
   log: Logger;
   http2: Http2Config;
+  tracing: Tracing;
   /** Which calls get a `call.completed` event. */
   auditCalls: 'all' | 'failed' | 'none';
 }
@@ -29,6 +31,7 @@ export class RelayContext {
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly http2: Http2Config;
+  readonly tracing: Tracing;
   readonly wheel: Wheel;
   readonly turn = new Turn();
   readonly monotonic: () => number;
@@ -41,6 +44,7 @@ export class RelayContext {
     this.metrics = options.metrics;
     this.log = options.log;
     this.http2 = options.http2;
+    this.tracing = options.tracing;
     this.#auditCalls = options.auditCalls;
     this.wheel = new Wheel(options.clock);
     this.monotonic = () => options.clock.monotonic();

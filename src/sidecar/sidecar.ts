@@ -29,6 +29,7 @@ import { Upstream } from '../relay/upstream.ts';
 import { EventLoopLag } from '../telemetry/eventlooplag.ts';
 import { type Logger, silentLogger } from '../telemetry/log.ts';
 import { Metrics } from '../telemetry/metrics.ts';
+import { loadTracing } from '../telemetry/tracing.ts';
 import type { CloseReason } from '../transport/errors.ts';
 
 export interface SidecarOptions {
@@ -313,6 +314,7 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     metrics,
     log,
     http2: config.http2,
+    tracing: await loadTracing(version),
     auditCalls: config.monitoring.calls,
   });
   const sessions = new PeerSessions(context, {
