@@ -1,7 +1,7 @@
 import type { Clock, TimerHandle } from '../clock/clock.ts';
 import type { AnyAuditAdapter } from './adapter.ts';
 import { AuditError, reasonOf } from './errors.ts';
-import type { AuditEvent, AuditEventInput } from './event.ts';
+import type { AuditEvent, AuditEventInput, AuditEventType } from './event.ts';
 import type { EventFormat } from './line.ts';
 
 /** One recorded event, shared by the queues of all adapters. Made into an object or a line once, when first needed. */
@@ -30,7 +30,10 @@ export class QueuedEvent {
 }
 
 export interface DeliveryLimits {
-  /** Events waiting for one adapter; those of calls are dropped from nine tenths of it on, so that others still fit. */
+  /**
+   * Events waiting for one adapter (and a few `audit.*` more); those of calls are dropped from nine tenths of it on, so
+   * that others still fit.
+   */
   readonly queueLimit: number;
   /** Events in one write. */
   readonly batchSize: number;
@@ -64,6 +67,8 @@ export interface AdapterStats {
 interface Attempt {
   /** Count of the last event in it, from the beginning of the run. */
   readonly end: number;
+  /** It leaves the oldest event out, to see whether that is what the adapter chokes on. */
+  readonly probe: boolean;
   deadline: TimerHandle | undefined;
 }
 
@@ -74,11 +79,16 @@ interface Waiter {
   readonly resolve: () => void;
 }
 
-/** An event that fails this often while alone in its batch is itself the cause: it is dropped, and counted. */
+/**
+ * After an event was refused this often while alone in its batch, its successor is tried: if the adapter takes that, the
+ * event is itself the cause and dropped, and counted; if not, the adapter is at fault and both stay.
+ */
 const MAX_ATTEMPTS_ALONE = 8;
 /** Between two attempts once the sidecar shuts down. */
 const CLOSING_RETRY_MS = 250;
 const DROP_REPORT_MS = 1000;
+/** Events about the recorder itself that fit into a queue which is full of others. */
+const OWN_EVENTS = 16;
 
 /**
  * The queue of one adapter and what guards the rest of the sidecar against it. An adapter is `working`, or after a
@@ -154,9 +164,7 @@ export class Delivery {
 
   /** Queues an event, or drops and counts it. Writes nothing yet. */
   offer(event: QueuedEvent): void {
-    const limit = this.#limits.queueLimit;
-    const ofCall = event.input.type.startsWith('call.');
-    if (this.#closed || this.queued >= (ofCall ? Math.max(1, limit - Math.ceil(limit / 10)) : limit)) {
+    if (this.#closed || this.queued >= this.#limitFor(event.input.type)) {
       this.#drop(event);
       return;
     }
@@ -167,10 +175,12 @@ export class Delivery {
   /** Writes the oldest events unless a write is under way or the adapter is suspended. Never throws. */
   pump(): void {
     if (this.#attempt !== undefined || this.#retryTimer !== undefined || this.#closed) return;
-    const count = Math.min(this.#batchSize, this.queued);
+    const probe = this.#attemptsAlone >= MAX_ATTEMPTS_ALONE && this.queued > 1;
+    const count = probe ? 1 : Math.min(this.#batchSize, this.queued);
     if (count === 0) return;
-    const batch = this.#queue.slice(this.#head, this.#head + count);
-    const attempt: Attempt = { end: this.#done + count, deadline: undefined };
+    const first = this.#head + (probe ? 1 : 0);
+    const batch = this.#queue.slice(first, first + count);
+    const attempt: Attempt = { end: this.#done + (probe ? 2 : count), probe, deadline: undefined };
     this.#attempt = attempt;
     try {
       const written = this.#write(batch);
@@ -179,7 +189,7 @@ export class Delivery {
         return;
       }
       attempt.deadline = this.#clock.after(this.#limits.writeDeadlineMs, () =>
-        this.#failed(attempt, `did not take ${count} events within ${this.#limits.writeDeadlineMs} ms`),
+        this.#failed(attempt, `did not take ${count} events within ${this.#limits.writeDeadlineMs} ms`, true),
       );
       written.then(
         () => this.#succeeded(attempt),
@@ -242,6 +252,13 @@ export class Delivery {
     await this.#bounded('close', ms);
   }
 
+  /** Calls are many, and what the recorder says of itself must not be lost with them. */
+  #limitFor(type: AuditEventType): number {
+    const limit = this.#limits.queueLimit;
+    if (type.startsWith('call.')) return Math.max(1, limit - Math.ceil(limit / 10));
+    return type.startsWith('audit.') ? limit + OWN_EVENTS : limit;
+  }
+
   #write(batch: readonly QueuedEvent[]): void | PromiseLike<void> {
     if ('writeLines' in this.#adapter) {
       return this.#adapter.writeLines(batch.map((event) => event.line(this.#format)));
@@ -252,6 +269,10 @@ export class Delivery {
   #succeeded(attempt: Attempt): void {
     this.#clock.clear(attempt.deadline);
     if (this.#closed) return;
+    if (attempt.probe && attempt.end - this.#done === 2) {
+      this.#drop(this.#queue[this.#head]);
+      this.#givenUp++;
+    }
     if (attempt.end > this.#done) this.#forget(attempt.end - this.#done);
     if (this.#attempt === attempt) this.#attempt = undefined;
     this.#attemptsAlone = 0;
@@ -269,20 +290,16 @@ export class Delivery {
     if (this.queued > 0) this.#continue();
   }
 
-  #failed(attempt: Attempt, error: string): void {
+  #failed(attempt: Attempt, error: string, unanswered = false): void {
     this.#clock.clear(attempt.deadline);
     if (this.#closed || this.#attempt !== attempt) return;
     this.#attempt = undefined;
     this.#failures++;
     this.#lastError = error.slice(0, 1024);
-    if (this.#batchSize > 1) {
+    if (attempt.probe) this.#attemptsAlone = 0;
+    else if (this.#batchSize > 1) {
       this.#batchSize = Math.max(1, Math.min(this.#batchSize, attempt.end - this.#done) >> 1);
-    } else if (attempt.end > this.#done && ++this.#attemptsAlone >= MAX_ATTEMPTS_ALONE) {
-      this.#attemptsAlone = 0;
-      this.#drop(this.#queue[this.#head]);
-      this.#forget(1);
-      this.#givenUp++;
-    }
+    } else if (!unanswered && attempt.end > this.#done) this.#attemptsAlone++;
     const pause = this.#retryMs;
     if (!this.#closing) this.#retryMs = Math.min(this.#retryMs * 2, this.#limits.retryMaxMs);
     this.#retryTimer = this.#clock.after(pause, () => this.#retryNow());
@@ -322,10 +339,12 @@ export class Delivery {
   #drop(event: QueuedEvent): void {
     this.#dropped++;
     const input = event.input;
-    if (this.#unreported === 0) this.#unreportedSince = event.timeMs;
-    this.#unreportedUntil = event.timeMs;
     // A report about this adapter that it did not get: what the report counted is unreported again.
-    this.#unreported += input.type === 'audit.dropped' && input.adapter === this.name ? input.count + 1 : 1;
+    const report = input.type === 'audit.dropped' && input.adapter === this.name ? input : undefined;
+    if (report !== undefined) this.#unreportedSince = Date.parse(report.since);
+    else if (this.#unreported === 0) this.#unreportedSince = event.timeMs;
+    this.#unreportedUntil = event.timeMs;
+    this.#unreported += 1 + (report?.count ?? 0);
   }
 
   #reportDrops(): void {

@@ -59,6 +59,11 @@ export function bounded(input: AuditEventInput): AuditEventInput {
   return (copy as AuditEventInput | undefined) ?? input;
 }
 
+/** JSON has no NaN and no infinity. */
+function digits(value: number): number | 'null' {
+  return Number.isFinite(value) ? value : 'null';
+}
+
 /** Makes of a recorded event what adapters take: an object or a JSON line. */
 export class EventFormat {
   readonly #sidecar: string;
@@ -115,9 +120,10 @@ export class EventFormat {
     if (e.sessionId !== undefined) line += `,"sessionId":${this.#quote(e.sessionId)}`;
     if (e.peer !== undefined) line += `,"peer":${this.#quote(e.peer)}`;
     line += `,"service":${this.#quote(e.service)},"method":${this.#quote(e.method)}`;
-    if (e.grpcStatus !== undefined) line += `,"grpcStatus":${e.grpcStatus}`;
-    if (e.httpStatus !== undefined) line += `,"httpStatus":${e.httpStatus}`;
-    line += `,"durationMs":${e.durationMs},"requestBytes":${e.requestBytes},"responseBytes":${e.responseBytes}`;
+    if (e.grpcStatus !== undefined) line += `,"grpcStatus":${digits(e.grpcStatus)}`;
+    if (e.httpStatus !== undefined) line += `,"httpStatus":${digits(e.httpStatus)}`;
+    line += `,"durationMs":${digits(e.durationMs)},"requestBytes":${digits(e.requestBytes)}`;
+    line += `,"responseBytes":${digits(e.responseBytes)}`;
     if (e.error !== undefined) line += `,"error":${this.#quote(e.error)}`;
     return `${line}}\n`;
   }

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open as openFile, stat } from 'node:fs/promises';
 import type { Clock } from '../../clock/clock.ts';
 import type { AuditLineAdapter } from '../adapter.ts';
 import { AuditError, reasonOf } from '../errors.ts';
@@ -28,19 +28,21 @@ export class FileAdapter implements AuditLineAdapter {
   readonly name: string;
   readonly #path: string;
   readonly #clock: Clock;
+  readonly #open: typeof openFile;
   #file: OpenFile | undefined;
   #checkedAt = 0;
   #queue: Promise<unknown> = Promise.resolve();
 
-  private constructor(path: string, clock: Clock) {
+  private constructor(path: string, clock: Clock, open: typeof openFile) {
     this.name = `file:${path}`;
     this.#path = path;
     this.#clock = clock;
+    this.#open = open;
   }
 
   /** Opens or creates the file. Throws AuditError `file-unusable`. */
-  static async open(path: string, clock: Clock): Promise<FileAdapter> {
-    const adapter = new FileAdapter(path, clock);
+  static async open(path: string, clock: Clock, open = openFile): Promise<FileAdapter> {
+    const adapter = new FileAdapter(path, clock, open);
     await adapter.#current();
     return adapter;
   }
@@ -94,7 +96,7 @@ export class FileAdapter implements AuditLineAdapter {
       if (!(await this.#isAtPath(this.#file))) await this.#release();
     }
     if (this.#file === undefined) {
-      this.#file = await openForAppend(this.#path);
+      this.#file = await openForAppend(this.#path, this.#open);
       this.#checkedAt = now;
     }
     return this.#file;
@@ -127,7 +129,7 @@ export class FileAdapter implements AuditLineAdapter {
   }
 }
 
-async function openForAppend(path: string): Promise<OpenFile> {
+async function openForAppend(path: string, open: typeof openFile): Promise<OpenFile> {
   let handle: FileHandle | undefined;
   try {
     handle = await open(path, FLAGS, MODE);
