@@ -8,6 +8,7 @@ import {
   createSecretKey,
   diffieHellman,
   generateKeyPairSync,
+  type JsonWebKey,
   type KeyObject,
   randomBytes,
   verify,
@@ -38,9 +39,9 @@ class NativeKeyPair implements X25519KeyPair {
   readonly publicKey: Buffer;
   #privateKey: KeyObject | undefined;
 
-  constructor(privateKey: KeyObject, publicKey: KeyObject) {
+  constructor(privateKey: KeyObject, publicKey: JsonWebKey) {
     this.#privateKey = privateKey;
-    this.publicKey = Buffer.from(publicKey.export({ format: 'jwk' }).x as string, 'base64url');
+    this.publicKey = Buffer.from(publicKey.x as string, 'base64url');
   }
 
   get privateKey(): KeyObject {
@@ -200,12 +201,22 @@ function verifySignature(
   }
 }
 
+/**
+ * Has the generator itself export the public key, instead of publicKey.export({ format: 'jwk' }) afterwards: in Node
+ * 20 that holds the key's mutex while it allocates, and a garbage collection just then runs the destructor of the
+ * generator's job, which waits for the same mutex on the same thread, for ever. @types/node lacks this encoding.
+ */
+const generateWithJwk = generateKeyPairSync as unknown as (
+  type: 'x25519',
+  options: { publicKeyEncoding: { format: 'jwk' } },
+) => { privateKey: KeyObject; publicKey: JsonWebKey };
+
 /** node:crypto: OpenSSL with the CPU's AES and carry-less multiplication instructions. */
 export const nativeProvider: CryptoProvider = Object.freeze<CryptoProvider>({
   name: 'native',
 
   generateX25519() {
-    const { privateKey, publicKey } = generateKeyPairSync('x25519');
+    const { privateKey, publicKey } = generateWithJwk('x25519', { publicKeyEncoding: { format: 'jwk' } });
     return new NativeKeyPair(privateKey, publicKey);
   },
 
@@ -214,7 +225,7 @@ export const nativeProvider: CryptoProvider = Object.freeze<CryptoProvider>({
     const der = Buffer.concat([X25519_PKCS8_PREFIX, bytes]);
     const privateKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
     wipe(der);
-    return new NativeKeyPair(privateKey, createPublicKey(privateKey));
+    return new NativeKeyPair(privateKey, createPublicKey(privateKey).export({ format: 'jwk' }));
   },
 
   dh,
