@@ -19,6 +19,9 @@ export interface LeafFiles {
   readonly both: string;
 }
 
+/** The DNS name in B's certificate, which A insists on. */
+export const SECOND_PROXY = 'b.bench';
+
 const DAYS = '2';
 const P256 = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-noenc'];
 
@@ -45,7 +48,7 @@ export function makeCertificates(openssl: string, folder: string): Certificates 
     writeFileSync(both, readFileSync(certificate, 'utf8') + readFileSync(key, 'utf8'), { mode: 0o600 });
     return { name, certificate, key, both };
   };
-  return { ca, a: leaf('a.bench'), b: leaf('b.bench') };
+  return { ca, a: leaf('a.bench'), b: leaf(SECOND_PROXY) };
 }
 
 /** The one TLS of every peer pair: what Hauberk's own records use, X25519 and AES-256-GCM. */

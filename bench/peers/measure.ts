@@ -23,7 +23,7 @@ export interface Pace {
 }
 
 const FIRST_CALLS = 2_000;
-const FIRST_WARM_UP_SECONDS = 1; // the first of a pair and load: just-in-time compilers need it
+const FIRST_WARM_UP_SECONDS = 2; // the first of a pair and load: just-in-time compilers need it
 const WARM_UP_SECONDS = 0.2;
 const MIN_CALLS = 200;
 const MAX_CALLS = 1_000_000; // bounds the log of latencies to about 25 MB

@@ -80,10 +80,12 @@ export class Processes {
     for (const started of this.#started) this.#assertAlive(started);
   }
 
-  /** The end of what a process has printed, to be put after an error message. */
-  logTail(name: string): string {
-    const started = this.#started.find((one) => one.name === name);
-    return started === undefined ? '' : logTail(started);
+  /** The end of what the processes called `prefix`... have printed, to be put behind an error message. */
+  logTails(prefix: string): string {
+    return this.#started
+      .filter(({ name }) => name.startsWith(prefix))
+      .map(logTail)
+      .join('');
   }
 
   /** SIGTERM to all, then, to what is left of them and their workers after 3 s, SIGKILL. Never throws. */
@@ -122,9 +124,9 @@ function killLeft(processes: readonly Identified[]): void {
   }
 }
 
-function logTail({ log }: Started): string {
+function logTail({ name, log }: Started): string {
   const text = readFileSync(log, 'utf8').trim();
-  return text === '' ? '' : `\n${text.split('\n').slice(-15).join('\n')}`;
+  return text === '' ? '' : `\n${name}: ${text.split('\n').slice(-15).join('\n')}`;
 }
 
 function accepts(port: number): Promise<boolean> {

@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { startBackend } from './backend.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
+import { BenchError } from './errors.ts';
 import { framed } from './load.ts';
 import { Course } from './measure.ts';
 import type { Options } from './options.ts';
@@ -79,7 +80,10 @@ async function startPairs(
     const own = join(folder, name);
     mkdirSync(own);
     const pair = await PAIRS[name].start({ folder: own, backendPort, processes, tools, certificates });
-    await verifyPair(pair, options.loads, certificates);
+    await verifyPair(pair, options.loads, certificates).catch((error) => {
+      if (!(error instanceof BenchError)) throw error;
+      throw new BenchError(error.code, error.message + processes.logTails(name), { cause: error });
+    });
     progress(
       `${name}: ${pair.between === undefined ? 'answers' : 'answers, and its inner hop refuses strangers'}`,
     );

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
-import { type Certificates, TLS } from './certificates.ts';
+import { type Certificates, SECOND_PROXY, TLS } from './certificates.ts';
 import { BenchError } from './errors.ts';
 import { AUTHORITY, framed, type Load, pathOf } from './load.ts';
 import type { RunningPair } from './pairs/pair.ts';
@@ -33,7 +33,7 @@ export async function verifyPair(
   if (await serves(() => connectHttp2(`http://127.0.0.1:${port}`), loads[0])) {
     throw stranger(pair, 'serves a plaintext call');
   }
-  const anonymous = { rejectUnauthorized: false, servername: certificates().b.name };
+  const anonymous = { rejectUnauthorized: false, servername: SECOND_PROXY };
   if (await serves(() => connectHttp2(`https://127.0.0.1:${port}`, anonymous), loads[0])) {
     throw stranger(pair, 'serves a TLS client without a certificate');
   }
@@ -47,7 +47,11 @@ const stranger = (pair: RunningPair, what: string) =>
   );
 
 async function verifyAnswer(pair: RunningPair, load: Load): Promise<void> {
-  const answer = await callOnce(connectHttp2(`http://127.0.0.1:${pair.port}`), load);
+  const answer = await callOnce(connectHttp2(`http://127.0.0.1:${pair.port}`), load).catch((error) => {
+    throw new BenchError('wrong-answer', `${pair.name}: a call of ${load.name}: ${error.message}`, {
+      cause: error,
+    });
+  });
   const right =
     answer.httpStatus === 200 &&
     answer.contentType === 'application/grpc' &&

@@ -9,11 +9,13 @@ import type { Pair } from './pair.ts';
 
 const CLI = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
 const TRUST_DOMAIN = 'bench.example';
+const spiffeId = (name: string) => `spiffe://${TRUST_DOMAIN}/ns/default/sa/${name}`; // as `hauberk issue NAME` makes it
 
 const common = (keys: string, name: string) => `
 trustDomain: ${TRUST_DOMAIN}
 identity: { svid: ${keys}/${name}.pem, key: ${keys}/${name}.key, bundle: ${keys}/bundle.pem }
 probes: { http: "127.0.0.1:0", grpc: "127.0.0.1:0" }
+log: { level: warn }
 `;
 
 /** The built program, run as users run it, with its defaults; call audit is off as the peers' access logs are. */
@@ -29,7 +31,7 @@ export const hauberk: Pair = {
     cli('issue', 'a', '--dir', keys);
     cli('issue', 'b', '--dir', keys);
 
-    const [portA, portB, unused] = await freePorts(3);
+    const [portA, portB] = await freePorts(2);
     const start = (name: string, config: string, port: number) => {
       const file = join(folder, `${name}.yaml`);
       writeFileSync(file, common(keys, name) + config);
@@ -38,23 +40,24 @@ export const hauberk: Pair = {
     const pidB = await start(
       'b',
       `
-egress: { listen: "127.0.0.1:${unused}", routes: [] }
+egress: { listen: off }
 ingress:
   listen: "127.0.0.1:${portB}"
   apps: [{ service: ${AUTHORITY}, address: "127.0.0.1:${backendPort}" }]
-  allow: [{ peer: "spiffe://${TRUST_DOMAIN}/a", methods: ["/bench.Echo/*"] }]
+  allow: [{ peer: "${spiffeId('a')}", methods: ["/bench.Echo/*"] }]
 `,
       portB,
     );
     const pidA = await start(
       'a',
       `
+ingress: { listen: off }
 egress:
   listen: "127.0.0.1:${portA}"
   routes:
     - service: ${AUTHORITY}
       endpoints: ["127.0.0.1:${portB}"]
-      peer: "spiffe://${TRUST_DOMAIN}/b"
+      peer: "${spiffeId('b')}"
 `,
       portA,
     );
