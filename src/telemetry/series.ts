@@ -84,10 +84,6 @@ export class NumberFamily<L extends readonly string[]> extends LabelledSeries<L,
     super(labels, () => new Series(), maxSeries);
   }
 
-  inc(...values: L): void {
-    this.of(...values).value++;
-  }
-
   samples(): Sample[] {
     return Array.from(this, ({ labels, series }) => ({ labels, value: series.value }));
   }
