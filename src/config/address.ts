@@ -137,12 +137,10 @@ export function parseService(text: string): string {
 export function isLoopback(address: ListenAddress): boolean {
   if (address.kind === 'unix') return true;
   const host = address.host.toLowerCase();
-  return (
-    host === 'localhost' ||
-    host === '::1' ||
-    /^(::ffff:)?127\./.test(host) ||
-    /^::ffff:7f[0-9a-f]{2}:/.test(host)
-  );
+  // Not by prefix alone: 127.0.0.1.example.com is a name like any other.
+  if (isIP(host) === 4) return host.startsWith('127.');
+  if (isIP(host) === 6) return host === '::1' || /^::ffff:(127\.|7f[0-9a-f]{2}:)/.test(host);
+  return host === 'localhost';
 }
 
 /** As it is written in the file. */

@@ -222,8 +222,8 @@ export function parseKinds(root: unknown, resolve: Resolve): Parsed {
       );
       return items.flat().filter((item) => item !== undefined);
     }
-    if (typeof value === 'string') {
-      const parsed = types.includes('string') ? text(value, node, pointer) : undefined;
+    if (typeof value === 'string' && types.includes('string')) {
+      const parsed = text(value, node, pointer);
       return isList ? [parsed].flat().filter((item) => item !== undefined) : parsed;
     }
     if (types.includes('object')) {
@@ -235,6 +235,7 @@ export function parseKinds(root: unknown, resolve: Resolve): Parsed {
     if (typeof value === 'boolean') return types.includes('boolean') ? value : undefined;
     if (typeof value !== 'number' || !(types.includes('integer') || types.includes('number')))
       return undefined;
+    if (!types.includes('number') && !Number.isInteger(value)) return undefined;
     return value >= (node.minimum ?? value) && value <= (node.maximum ?? value) ? value : undefined;
   };
 

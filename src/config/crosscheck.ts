@@ -17,7 +17,9 @@ type DeepPartial<T> = T extends readonly (infer Item)[]
 interface Context {
   readonly file: DeepPartial<ParsedFile>;
   pointerOf(value: object): string;
-  /** ` (line 8)`, or nothing for a default. */
+  /** Whether the file or a variable gives this, rather than a default. */
+  given(pointer: string): boolean;
+  /** ` (line 8)`, or nothing when it is not in the file. */
   lineOf(pointer: string): string;
   conflict(pointer: string, message: string): void;
 }
@@ -142,7 +144,7 @@ function overlap(a: ListenAddress, b: ListenAddress): boolean {
 }
 
 function addresses(context: Context): void {
-  const { file, conflict, pointerOf, lineOf } = context;
+  const { file, conflict, pointerOf, given } = context;
   const bound = listeners(context);
   // Only listeners on one port can overlap, so that thousands of routes are not compared pairwise.
   const groups = new Map<string, typeof bound>();
@@ -152,8 +154,8 @@ function addresses(context: Context): void {
     const earlier = groups.get(group) ?? [];
     const other = earlier.find((candidate) => overlap(candidate.address, address));
     if (other !== undefined) {
-      // Blame the one that the file gives, not a default.
-      const [blamed, holder] = lineOf(listener.pointer) === '' ? [other, listener] : [listener, other];
+      // Blame the one that was given, not a default.
+      const [blamed, holder] = given(listener.pointer) ? [listener, other] : [other, listener];
       conflict(
         blamed.pointer,
         `${formatAddress(blamed.address)} is taken: ${holder.name} binds ${formatAddress(holder.address)}; choose another`,
@@ -231,7 +233,7 @@ const ORDERED: ReadonlyArray<[low: string, high: string, write: (amount: number)
   ['http2.initialWindow', 'http2.maxWindow', formatSize],
 ];
 
-function order({ file, conflict, lineOf }: Context): void {
+function order({ file, conflict, given }: Context): void {
   const read = (path: string) => {
     const [section, key] = path.split('.');
     const value = (file as Record<string, Record<string, unknown> | undefined>)[section]?.[key];
@@ -242,21 +244,28 @@ function order({ file, conflict, lineOf }: Context): void {
     if (least === undefined || most === undefined || least <= most) continue;
     const message = `${low} (${write(least)}) is more than ${high} (${write(most)}): lower it, or raise the other`;
     const [lowAt, highAt] = [low, high].map((path) => `/${path.replace('.', '/')}`);
-    // Blame the one that the file gives, not a default.
-    conflict(lineOf(lowAt) === '' ? highAt : lowAt, message);
+    // Blame the one that was given, not a default.
+    conflict(given(lowAt) ? lowAt : highAt, message);
   }
 }
 
 const CHECKS = [names, endpoints, apps, trustDomains, addresses, adapters, limits, order];
 
-/** Runs every rule; `lineOf` gives a line for a pointer, if it has one. */
-export function crossCheck(parsed: Parsed, lineOf: (pointer: string) => number | undefined): Finding[] {
+/** What is known of a pointer's origin. */
+export interface Origin {
+  given(pointer: string): boolean;
+  line(pointer: string): number | undefined;
+}
+
+/** Runs every rule. */
+export function crossCheck(parsed: Parsed, origin: Origin): Finding[] {
   const findings: Finding[] = [];
   const context: Context = {
     file: parsed.value as DeepPartial<ParsedFile>,
     pointerOf: (value) => parsed.pointerOf.get(value) ?? '',
+    given: origin.given,
     lineOf: (pointer) => {
-      const line = lineOf(pointer);
+      const line = origin.line(pointer);
       return line === undefined ? '' : ` (line ${line})`;
     },
     conflict: (pointer, message) =>

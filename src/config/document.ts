@@ -1,8 +1,22 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import {
+  type Alias,
+  Composer,
+  type CST,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  Lexer,
+  LineCounter,
+  type Node,
+  Parser,
+  type Document as YamlDocument,
+} from 'yaml';
 import type { ConfigErrorCode, ConfigIssue } from './errors.ts';
-import { below, dotted, parent, quote } from './pointer.ts';
+import { below, dotted, parent, printable, quote } from './pointer.ts';
 
 const MAX_DEPTH = 64; // mappings and lists in one another
+const MAX_OPEN = 200; // collections and their parts that yaml may hold open at once
 const MAX_NODES = 200_000; // values, counted again for each alias that repeats them
 
 export interface Place {
@@ -29,11 +43,18 @@ interface Offsets {
   readonly value: number;
 }
 
+const TOO_DEEP = `more than ${MAX_DEPTH} levels deep`;
+const MAX_LISTED = 100; // issues of one sort
+
 const CURES: Readonly<Record<string, string>> = {
-  MULTIPLE_DOCS: 'the file holds several YAML documents: keep one, without a second ---',
   TAB_AS_INDENT: 'a tab indents this line: use spaces',
   TAG_RESOLVE_FAILED: 'this tag (!...) is not known: remove it',
 };
+
+/** yaml's message less what it quotes of the file behind a colon, which may be a secret. */
+const withoutSource = (message: string): string => printable(message.replace(/(?<=\S): .*$/s, ''));
+
+type Pairs = ReadonlyArray<{ readonly key: Node; readonly value: Node | null }>;
 
 /** Turns YAML nodes into values, noting each one's offset. Stops at the first breach of a bound. */
 class Walker {
@@ -41,12 +62,10 @@ class Walker {
   readonly repeats: Array<{ pointer: string; offset: number; first: number }> = [];
   readonly oddKeys: number[] = [];
   breach: { code: ConfigErrorCode; offset: number; message: string } | undefined;
-  readonly #resolve: (alias: Node) => Node | undefined;
+  readonly #anchors = new Map<string, Node>();
+  /** Aliases around the current node; what they repeat has set its anchors already. */
+  #aliases = 0;
   #nodes = 0;
-
-  constructor(resolve: (alias: Node) => Node | undefined) {
-    this.#resolve = resolve;
-  }
 
   walk(node: Node | null, pointer: string, depth: number, key: number): unknown {
     const offset = node?.range?.[0] ?? key;
@@ -58,9 +77,9 @@ class Walker {
       this.#stop('too-deep', offset, `more than ${MAX_DEPTH} levels deep, or an alias inside its own anchor`);
     }
     if (this.breach !== undefined || node === null) return null;
-    if (isAlias(node)) return this.walk(this.#resolve(node) ?? null, pointer, depth + 1, key);
-    if (isMap(node))
-      return this.#walkMap(node.items as Array<{ key: Node; value: Node | null }>, pointer, depth);
+    if (isAlias(node)) return this.#walkAlias(node, pointer, depth, key);
+    this.#note(node);
+    if (isMap(node)) return this.#walkMap(node.items as unknown as Pairs, pointer, depth);
     if (isSeq(node)) {
       return node.items.map((item, index) => {
         const at = (item as Node | null)?.range?.[0] ?? offset;
@@ -70,7 +89,25 @@ class Walker {
     return isScalar(node) ? node.value : null;
   }
 
-  #walkMap(items: ReadonlyArray<{ key: Node; value: Node | null }>, pointer: string, depth: number): unknown {
+  #walkAlias(alias: Alias, pointer: string, depth: number, key: number): unknown {
+    const named = this.#anchors.get(alias.source);
+    if (named === undefined) {
+      const offset = alias.range?.[0] ?? key;
+      this.#stop('yaml-syntax', offset, `no anchor before this alias is called ${quote(alias.source)}`);
+      return null;
+    }
+    this.#aliases++;
+    const value = this.walk(named, pointer, depth + 1, key);
+    this.#aliases--;
+    return value;
+  }
+
+  #note(node: Node): void {
+    if (this.#aliases > 0 || !('anchor' in node) || typeof node.anchor !== 'string') return;
+    this.#anchors.set(node.anchor, node);
+  }
+
+  #walkMap(items: Pairs, pointer: string, depth: number): unknown {
     const result: Record<string, unknown> = Object.create(null);
     for (const { key, value } of items) {
       if (this.breach !== undefined) break;
@@ -79,6 +116,7 @@ class Walker {
         this.oddKeys.push(at);
         continue;
       }
+      this.#note(key);
       const path = below(pointer, key.value);
       const earlier = Object.hasOwn(result, key.value) ? this.offsets.get(path) : undefined;
       if (earlier !== undefined) {
@@ -95,7 +133,25 @@ class Walker {
   }
 }
 
-/** Parses YAML 1.2 (core schema). Never throws: what is wrong is in `issues`. */
+/**
+ * The syntax tokens of a text. Stops as soon as too many collections are open, because yaml composes nodes by
+ * recursion, and a file of a million brackets would end the process.
+ */
+function tokensOf(text: string, lines: LineCounter): { tokens: CST.Token[]; tooDeepAt?: number } {
+  lines.addNewLine(0);
+  const parser = new Parser(lines.addNewLine);
+  const tokens: CST.Token[] = [];
+  let offset = 0;
+  for (const lexeme of new Lexer().lex(text)) {
+    tokens.push(...parser.next(lexeme));
+    offset += lexeme.length;
+    if (parser.stack.length > MAX_OPEN) return { tokens, tooDeepAt: offset };
+  }
+  tokens.push(...parser.end());
+  return { tokens };
+}
+
+/** Parses YAML 1.2 (core schema), with or without a byte order mark. Never throws: what is wrong is in `issues`. */
 export function readDocument(text: string): Document {
   const lines = new LineCounter();
   const place = (offset: number): Place => {
@@ -105,37 +161,39 @@ export function readDocument(text: string): Document {
   const issues: ConfigIssue[] = [];
   const report = (code: ConfigErrorCode, offset: number, message: string, key?: string) =>
     issues.push({ code, ...(key === undefined ? {} : { key }), ...place(offset), message });
-  const walker = new Walker((alias) => (isAlias(alias) ? alias.resolve(document()) : undefined));
-  let parsed: ReturnType<typeof parseDocument> | undefined;
-  const document = () => parsed as ReturnType<typeof parseDocument>;
-  let value: unknown = null;
-  try {
-    parsed = parseDocument(text, {
+  const body = text.replace(/^\ufeff/, '');
+  const { tokens, tooDeepAt } = tokensOf(body, lines);
+  let document: YamlDocument.Parsed | undefined;
+  if (tooDeepAt !== undefined) report('too-deep', tooDeepAt, TOO_DEEP);
+  else {
+    const composer = new Composer({
       version: '1.2',
       schema: 'core',
       strict: true,
       uniqueKeys: false, // quadratic in yaml; the walker does it
       prettyErrors: false, // would quote lines of the file, and so its secrets
-      lineCounter: lines,
       logLevel: 'error',
     });
-    for (const { code, pos, message } of [...parsed.errors, ...parsed.warnings].slice(0, 100)) {
-      report('yaml-syntax', pos[0], CURES[code] ?? message);
+    for (const next of composer.compose(tokens, true, body.length)) {
+      if (document !== undefined)
+        report('yaml-syntax', next.range[0], 'the file holds several YAML documents: keep one');
+      document ??= next;
     }
-    if (issues.length === 0) value = walker.walk(parsed.contents as Node | null, '', 0, 0);
-  } catch (error) {
-    // yaml descends by recursion.
-    if (!(error instanceof RangeError)) throw error;
-    report('too-deep', 0, `more than ${MAX_DEPTH} levels deep`);
+    const found = document === undefined ? [] : [...document.errors, ...document.warnings];
+    for (const { code, pos, message } of found.slice(0, MAX_LISTED)) {
+      report('yaml-syntax', pos[0], CURES[code] ?? withoutSource(message));
+    }
   }
+  const walker = new Walker();
+  const value = issues.length === 0 ? walker.walk(document?.contents ?? null, '', 0, 0) : null;
   if (walker.breach !== undefined) {
     issues.length = 0;
     report(walker.breach.code, walker.breach.offset, walker.breach.message);
   }
-  for (const offset of walker.oddKeys.slice(0, 100)) {
+  for (const offset of walker.oddKeys.slice(0, MAX_LISTED)) {
     report('wrong-type', offset, 'this key is not text: put it into quotes');
   }
-  for (const { pointer, offset, first } of walker.repeats.slice(0, 100)) {
+  for (const { pointer, offset, first } of walker.repeats.slice(0, MAX_LISTED)) {
     const { line } = place(first);
     report(
       'duplicate-key',

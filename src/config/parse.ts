@@ -50,9 +50,10 @@ export function parseConfig(text: string, { file, env = {} }: ParseOptions): Sid
   const shape = checkShape(root);
   const folder = dirname(resolve(file));
   const parsed = parseKinds(root, (path) => resolve(folder, path));
-  const across = crossCheck(parsed, (pointer) =>
-    document.has(pointer) ? document.valueAt(pointer)?.line : undefined,
-  );
+  const across = crossCheck(parsed, {
+    given: (pointer) => document.has(pointer) || origins.has(pointer),
+    line: (pointer) => (document.has(pointer) ? document.valueAt(pointer)?.line : undefined),
+  });
   const findings = [...shape, ...parsed.findings, ...across].slice(0, MAX_ISSUES);
   const all = [
     ...document.issues,

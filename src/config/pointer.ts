@@ -26,11 +26,15 @@ export function dotted(pointer: string): string {
 
 const SHOWN = 60; // characters
 
-/** Text in quotes, in one line, bounded, without anything that a terminal would obey. */
-export function quote(text: string): string {
-  const bounded = text.length > SHOWN ? `${text.slice(0, SHOWN)}...` : text;
-  return JSON.stringify(bounded).replaceAll(
-    /[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+/** One line without anything that a terminal would obey. */
+export function printable(text: string): string {
+  return text.replaceAll(
+    /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
+}
+
+/** Text in quotes, printable and bounded. */
+export function quote(text: string): string {
+  return printable(JSON.stringify(text.length > SHOWN ? `${text.slice(0, SHOWN)}...` : text));
 }
