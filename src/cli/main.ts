@@ -51,6 +51,15 @@ function program(): Command {
       await (await import('./commands/checkconfig.ts')).checkConfig(path, options.identity);
     });
 
+  root
+    .command('demo')
+    .description('make a trust domain and send real calls through two sidecars; shows what happens')
+    .option('--keep', 'leave it running, with addresses to try', false)
+    .action(async ({ keep }) => {
+      const { demo } = await import('./demo/demo.ts');
+      if (!(await demo({ keep }))) process.exitCode = Exit.FAILED;
+    });
+
   return root;
 }
 

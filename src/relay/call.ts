@@ -309,7 +309,7 @@ export class Call implements StreamHandler, WheelEntry {
       method,
       grpcStatus: this.plan.grpc ? grpcStatus : undefined,
       httpStatus: this.#httpStatus === 0 ? undefined : this.#httpStatus,
-      durationMs,
+      durationMs: Math.round(durationMs * 1000) / 1000,
       requestBytes: this.#requestBytes,
       responseBytes: this.#responseBytes,
       error: this.#error,
