@@ -210,7 +210,7 @@ export class SecureChannel implements RecordSink {
 
   /** For the reader: one record that has opened. */
   record(type: number, payload: Buffer): void {
-    if (this.#onUp !== undefined) this.#up();
+    if (this.#onUp !== undefined) this.#up(type);
     switch (type) {
       case DATA:
         if (this.#onData === undefined) this.#early = Buffer.from(payload);
@@ -236,9 +236,10 @@ export class SecureChannel implements RecordSink {
   }
 
   /** The peer's first record has opened. The reading waits until the new owner has set onData. */
-  #up(): void {
+  #up(type: number): void {
     const onUp = this.#onUp as () => void;
     this.#onUp = undefined;
+    if (this.role === 'responder' && type !== PING) this.greet(); // the initiator waits for a record
     this.#reader.pause();
     this.#socket.pause();
     onUp();

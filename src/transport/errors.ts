@@ -13,40 +13,42 @@
  * - `connection-lost`: it ended earlier than that
  * - `internal-error`: a bug here; fails closed
  */
-export type HandshakeErrorCode =
-  | 'aborted'
-  | 'connect-failed'
-  | 'connect-timeout'
-  | 'local-identity-expired'
-  | 'rate-limited'
-  | 'overloaded'
-  | 'half-open-evicted'
-  | 'shutting-down'
-  | 'first-frame-timeout'
-  | 'handshake-timeout'
-  | 'not-hauberk'
-  | 'bad-hello'
-  | 'unknown-version'
-  | 'mode-refused'
-  | 'bad-retry'
-  | 'peer-alert'
-  | 'bad-frame'
-  | 'unexpected-frame'
-  | 'unexpected-bytes'
-  | 'message-too-large'
-  | 'message-too-short'
-  | 'decrypt-failed'
-  | 'weak-key'
-  | 'reflected-key'
-  | 'bad-identity-payload'
-  | 'no-certificate'
-  | 'untrusted-peer'
-  | 'bad-signature'
-  | 'wrong-peer'
-  | 'misdirected'
-  | 'internal-error'
-  | 'not-confirmed'
-  | 'connection-lost';
+export const HANDSHAKE_ERROR_CODES = [
+  'aborted',
+  'connect-failed',
+  'connect-timeout',
+  'local-identity-expired',
+  'rate-limited',
+  'overloaded',
+  'half-open-evicted',
+  'shutting-down',
+  'first-frame-timeout',
+  'handshake-timeout',
+  'not-hauberk',
+  'bad-hello',
+  'unknown-version',
+  'mode-refused',
+  'bad-retry',
+  'peer-alert',
+  'bad-frame',
+  'unexpected-frame',
+  'unexpected-bytes',
+  'message-too-large',
+  'message-too-short',
+  'decrypt-failed',
+  'weak-key',
+  'reflected-key',
+  'bad-identity-payload',
+  'no-certificate',
+  'untrusted-peer',
+  'bad-signature',
+  'wrong-peer',
+  'misdirected',
+  'internal-error',
+  'not-confirmed',
+  'connection-lost',
+] as const;
+export type HandshakeErrorCode = (typeof HANDSHAKE_ERROR_CODES)[number];
 
 /** Fatal to its connection, to nothing else. The message is for the audit log; none of it goes on the wire. */
 export class HandshakeError extends Error {
@@ -85,29 +87,29 @@ export class HandshakeError extends Error {
  * - `socket-error`: the operating system said so
  * - `internal-error`: an owner's callback threw
  */
-export type CloseReason =
-  | 'peer-closed'
-  | 'local-closed'
-  | 'close-timeout'
-  | 'truncated'
-  | 'bad-record'
-  | 'record-timeout'
-  | 'key-exhausted'
-  | 'protocol-error'
-  | 'flood'
-  | 'peer-alert'
-  | 'socket-error'
-  | 'internal-error'
-  | OwnerReason;
-
-export type OwnerReason =
-  | 'idle'
-  | 'expired'
-  | 'evicted'
-  | 'revoked'
-  | 'refused'
-  | 'identity-expired'
-  | 'shutdown';
+export const CLOSE_REASONS = [
+  'peer-closed',
+  'local-closed',
+  'close-timeout',
+  'truncated',
+  'bad-record',
+  'record-timeout',
+  'key-exhausted',
+  'protocol-error',
+  'flood',
+  'peer-alert',
+  'socket-error',
+  'internal-error',
+  // an owner's
+  'idle',
+  'expired',
+  'evicted',
+  'revoked',
+  'refused',
+  'identity-expired',
+  'shutdown',
+] as const;
+export type CloseReason = (typeof CLOSE_REASONS)[number];
 
 /** A record that ends its connection: silently on the wire, with this reason in the audit log. */
 export class RecordError extends Error {
