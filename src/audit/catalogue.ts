@@ -143,7 +143,7 @@ export const CATALOGUE: {
       service: SERVICE,
       method: METHOD,
       grpcStatus: 'gRPC status code, 0 to 16; absent when the call is not gRPC or ended without one',
-      httpStatus: 'HTTP status, where it is not 200',
+      httpStatus: 'HTTP status; absent when the call ended without one',
       durationMs: 'From the first byte of the request headers to the end of the stream',
       requestBytes: 'DATA bytes from the caller',
       responseBytes: 'DATA bytes to the caller',

@@ -12,9 +12,8 @@ const MAX_TEXT_OF: Readonly<Record<string, number>> = {
 };
 const MAX_LIST = 64;
 
-/** Texts up to this length are remembered in quoted form; the map is emptied when it is full. */
-const MEMO_TEXT = 256;
-const MEMO_ENTRIES = 1024;
+/** Methods whose quoted names are remembered; their texts are bounded. The map is emptied when it is full. */
+const MAX_CALL_NAMES = 512;
 
 /**
  * What JSON.stringify leaves as it is but a terminal or a line-based tool may act upon: DEL and C1 controls,
@@ -69,7 +68,7 @@ export class EventFormat {
   readonly #sidecar: string;
   readonly #instance: string;
   readonly #source: string;
-  readonly #quoted = new Map<string, string>();
+  readonly #callNames = new Map<string, CallNames>();
   #time = 0;
   #timeText = new Date(0).toISOString();
 
@@ -114,18 +113,39 @@ export class EventFormat {
     return `${line}}\n`;
   }
 
-  /** There is one of these for every call: written out, it costs 0.5 us where the loop takes 1.2. */
+  /**
+   * There is one of these for every call. What calls of one method over one session have in common is remembered by
+   * method: this takes about half as long as the loop.
+   */
   #callLine(e: AuditEventOfCall, timeMs: number, seq: number): string {
-    let line = `${this.#head(e.type, timeMs, seq)},"direction":${this.#quote(e.direction)}`;
-    if (e.sessionId !== undefined) line += `,"sessionId":${this.#quote(e.sessionId)}`;
-    if (e.peer !== undefined) line += `,"peer":${this.#quote(e.peer)}`;
-    line += `,"service":${this.#quote(e.service)},"method":${this.#quote(e.method)}`;
+    let known = this.#callNames.get(e.method);
+    if (
+      known === undefined ||
+      known.sessionId !== e.sessionId ||
+      known.service !== e.service ||
+      known.peer !== e.peer ||
+      known.direction !== e.direction
+    ) {
+      known = this.#rememberNames(e);
+    }
+    let line = `${this.#head(e.type, timeMs, seq)}${known.text}`;
     if (e.grpcStatus !== undefined) line += `,"grpcStatus":${digits(e.grpcStatus)}`;
     if (e.httpStatus !== undefined) line += `,"httpStatus":${digits(e.httpStatus)}`;
-    line += `,"durationMs":${digits(e.durationMs)},"requestBytes":${digits(e.requestBytes)}`;
-    line += `,"responseBytes":${digits(e.responseBytes)}`;
-    if (e.error !== undefined) line += `,"error":${this.#quote(e.error)}`;
+    line += `,"durationMs":${digits(e.durationMs)},"requestBytes":${digits(e.requestBytes)},"responseBytes":${digits(e.responseBytes)}`;
+    if (e.error !== undefined) line += `,"error":${quote(e.error)}`;
     return `${line}}\n`;
+  }
+
+  #rememberNames(e: AuditEventOfCall): CallNames {
+    const { method, direction, sessionId, peer, service } = e;
+    let text = `,"direction":${quote(direction)}`;
+    if (sessionId !== undefined) text += `,"sessionId":${quote(sessionId)}`;
+    if (peer !== undefined) text += `,"peer":${quote(peer)}`;
+    text += `,"service":${quote(service)},"method":${quote(method)}`;
+    const names = { direction, sessionId, peer, service, text };
+    if (this.#callNames.size >= MAX_CALL_NAMES) this.#callNames.clear();
+    this.#callNames.set(method, names);
+    return names;
   }
 
   #head(type: string, timeMs: number, seq: number): string {
@@ -139,19 +159,15 @@ export class EventFormat {
     }
     return this.#timeText;
   }
+}
 
-  /** The same few names, peers and sessions come again and again. */
-  #quote(value: string): string {
-    let quoted = this.#quoted.get(value);
-    if (quoted === undefined) {
-      quoted = quote(value);
-      if (value.length <= MEMO_TEXT) {
-        if (this.#quoted.size >= MEMO_ENTRIES) this.#quoted.clear();
-        this.#quoted.set(value, quoted);
-      }
-    }
-    return quoted;
-  }
+interface CallNames {
+  readonly direction: string;
+  readonly sessionId: string | undefined;
+  readonly peer: string | undefined;
+  readonly service: string;
+  /** The fields from `direction` to `method`, as they stand in the line. */
+  readonly text: string;
 }
 
 type AuditEventOfCall = Omit<AuditEventOf<'call.completed'>, 'time' | 'seq' | 'sidecar' | 'instance'>;

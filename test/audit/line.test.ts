@@ -98,9 +98,13 @@ describe('a line', () => {
     expect(format.event(call({ error: undefined }), AT, 1)).not.toHaveProperty('error');
   });
 
-  it('stays right after more distinct texts than are remembered', () => {
+  it('stays right when sessions take turns at a method, and for more methods than are remembered', () => {
     for (let i = 0; i < 5000; i++) {
-      const event = call({ sessionId: `session ${i}` });
+      const event = call({
+        sessionId: `session ${i % 7}`,
+        method: `/m/${i % 1000}`,
+        peer: i % 3 ? 'p' : undefined,
+      });
       expect(format.line(event, AT, i)).toBe(format.plainLine(event, AT, i));
     }
   });
