@@ -1,8 +1,8 @@
 /** Holds the largest record there is: its length field and 65,535 bytes. */
 export const RECORD_BUFFER = 2 + 65_535;
 
-/** Below this many bytes a buffer of its own is cheaper than pinning one of the pool's. */
-export const SMALL = 16 * 1024;
+/** Below this many bytes a buffer of its own (a slice of Node's pool) is cheaper than one of this pool's. */
+export const SMALL = 4 * 1024;
 
 /** At most this many wait for their next use (2 MiB); what comes back beyond is left to the garbage collector. */
 const MAX_FREE = 32;

@@ -33,6 +33,9 @@ export interface ChannelSession extends SessionKeys {
   readonly mode: ModeId;
 }
 
+/** From this payload on a record is sealed in place even if it must wait for the kernel. */
+const LARGE = 32 * 1024;
+
 const FIRST_PING = Buffer.alloc(RECORD_HEADER + PING_LENGTH);
 const NO_PAYLOAD = Buffer.alloc(RECORD_HEADER);
 
@@ -168,7 +171,7 @@ export class SecureChannel implements RecordSink {
         `write of [${start}, ${end}) of ${buf.length} octets: headroom is ${this.headroom}, capacity ${this.capacity}`,
       );
     }
-    if (payload >= SMALL && buf.length === RECORD_BUFFER && end + TAG <= RECORD_BUFFER) {
+    if (this.#inPlace(buf, payload, end)) {
       this.#lent.push(buf);
       this.#socket.write(this.#writer.sealInPlace(DATA, buf, start, end), this.#taken);
     } else {
@@ -179,6 +182,15 @@ export class SecureChannel implements RecordSink {
     this.#rekeyIfDue();
     this.#blocked = this.#backlogged;
     return !this.#blocked;
+  }
+
+  /**
+   * Whether the socket gets the caller's buffer itself. That saves an allocation and a copy, but holds 64 KiB until
+   * the kernel has taken the record: worth it for a large record, or if the kernel will take it at once.
+   */
+  #inPlace(buf: Buffer, payload: number, end: number): boolean {
+    if (payload < SMALL || buf.length !== RECORD_BUFFER || end + TAG > RECORD_BUFFER) return false;
+    return payload >= LARGE || this.#socket.writableLength === 0;
   }
 
   /** Sends CLOSE after everything that was written, then FIN, and waits for the peer's CLOSE, but not for long. */
