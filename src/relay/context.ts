@@ -7,6 +7,7 @@ import type { Settings } from '../http2/settings.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
+import type { ListenError } from './listener.ts';
 import { Turn } from './turn.ts';
 
 export interface RelayContextOptions {
@@ -66,6 +67,11 @@ export class RelayContext {
   callEnded(direction: 'egress' | 'ingress'): void {
     this.#calls[direction]--;
   }
+
+  /** A listener whose address family this machine lacks. */
+  readonly skipped = (error: ListenError): void => {
+    this.log.warn({ error: error.message }, 'left out a listener: this machine has no such address');
+  };
 
   auditsCall(grpcStatus: number): boolean {
     if (this.#auditCalls === 'none' || !this.recorder.active) return false;

@@ -45,8 +45,10 @@ export class DownstreamConnection implements ConnectionHandler {
     this.remote = options.remote;
     this.session = options.session;
     const side = options.session === undefined ? 'app' : 'peer';
-    const sink = new MeteredSink(options.wire, context.metrics.bytes.of(side, 'out'));
+    const records = side === 'peer' ? context.metrics.records : undefined;
+    const sink = new MeteredSink(options.wire, context.metrics.bytes.of(side, 'out'), records?.of('out'));
     const bytesIn = context.metrics.bytes.of(side, 'in');
+    const recordsIn = records?.of('in');
     this.connection = new Connection({
       role: 'server',
       sink,
@@ -63,6 +65,7 @@ export class DownstreamConnection implements ConnectionHandler {
     };
     wire.onData = (octets) => {
       bytesIn.value += octets.length;
+      if (recordsIn !== undefined) recordsIn.value++;
       connection.receive(octets);
     };
   }

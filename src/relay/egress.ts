@@ -58,12 +58,8 @@ export class Egress {
 
   /** Binds the shared listeners and those of single routes. Rejects with ListenError. */
   async listen(addresses: readonly ListenAddress[]): Promise<void> {
-    for (const address of addresses) {
-      const listener = await Listener.open('egress.listen', address, (socket) =>
-        this.#accept(socket, listener, undefined),
-      );
-      this.shared.push(listener);
-    }
+    const accept = (socket: Socket, listener: Listener): void => this.#accept(socket, listener, undefined);
+    this.shared.push(...(await Listener.openAll('egress.listen', addresses, accept, this.#context.skipped)));
     for (const route of this.#routes) {
       const { listen, service } = route.config;
       if (listen === undefined) continue;

@@ -1,4 +1,5 @@
 /** The ingress side: takes peers' sessions, and delivers their calls to the local apps. */
+import type { Socket } from 'node:net';
 import type { ListenAddress } from '../config/config.ts';
 import { headerField } from '../hpack/field.ts';
 import { HeaderList } from '../hpack/headerlist.ts';
@@ -60,11 +61,10 @@ export class Ingress {
   }
 
   async listen(addresses: readonly ListenAddress[]): Promise<void> {
-    for (const address of addresses) {
-      this.#listeners.push(
-        await Listener.open('ingress.listen', address, (socket) => this.#acceptor.accept(socket)),
-      );
-    }
+    const accept = (socket: Socket): void => this.#acceptor.accept(socket);
+    this.#listeners.push(
+      ...(await Listener.openAll('ingress.listen', addresses, accept, this.#context.skipped)),
+    );
   }
 
   #serve({ channel, session, remote }: PeerConnection): void {

@@ -7,6 +7,12 @@ import type { ListenAddress } from '../config/config.ts';
 export class ListenError extends Error {
   override readonly name = 'ListenError';
   readonly code = 'listen-failed';
+
+  /** The machine has no such address or address family: no IPv6, as a rule. */
+  get familyMissing(): boolean {
+    const code = (this.cause as NodeJS.ErrnoException | undefined)?.code;
+    return code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL';
+  }
 }
 
 /** One bound address that hands on the connections it accepts. */
@@ -65,6 +71,35 @@ export class Listener {
     const bound = server.address();
     const port = bound !== null && typeof bound === 'object' ? bound.port : address.port;
     return new Listener(server, { kind: 'tcp', host: address.host, port });
+  }
+
+  /**
+   * Binds several addresses for one purpose. One whose address family the machine lacks is left out, and told to
+   * `onSkipped`, as long as another is bound.
+   */
+  static async openAll(
+    what: string,
+    addresses: readonly ListenAddress[],
+    onSocket: (socket: Socket, listener: Listener) => void,
+    onSkipped: (error: ListenError) => void,
+  ): Promise<Listener[]> {
+    const opened: Listener[] = [];
+    let skipped: ListenError | undefined;
+    for (const address of addresses) {
+      try {
+        const listener = await Listener.open(what, address, (socket) => onSocket(socket, listener));
+        opened.push(listener);
+      } catch (error) {
+        if (!(error instanceof ListenError) || !error.familyMissing) {
+          for (const listener of opened) listener.destroy();
+          throw error;
+        }
+        skipped = error;
+        onSkipped(error);
+      }
+    }
+    if (opened.length === 0 && skipped !== undefined) throw skipped;
+    return opened;
   }
 
   /** Accepts no more; connections that are open stay. */

@@ -51,8 +51,10 @@ export class UpstreamConnection implements ConnectionHandler {
     this.wire = dialled.wire;
     this.session = dialled.session;
     const side = kind === 'app' ? 'local-app' : 'peer';
-    const sink = new MeteredSink(dialled.wire, context.metrics.bytes.of(side, 'out'));
+    const records = side === 'peer' ? context.metrics.records : undefined;
+    const sink = new MeteredSink(dialled.wire, context.metrics.bytes.of(side, 'out'), records?.of('out'));
     const bytesIn = context.metrics.bytes.of(side, 'in');
+    const recordsIn = records?.of('in');
     this.connection = new Connection({
       role: 'client',
       sink,
@@ -70,6 +72,7 @@ export class UpstreamConnection implements ConnectionHandler {
     };
     wire.onData = (octets) => {
       bytesIn.value += octets.length;
+      if (recordsIn !== undefined) recordsIn.value++;
       connection.receive(octets);
     };
   }

@@ -25,12 +25,14 @@ export class MeteredSink implements ByteSink {
   readonly capacity: number;
   readonly #sink: ByteSink;
   readonly #octets: Series;
+  readonly #writes: Series | undefined;
 
-  constructor(sink: ByteSink, octets: Series) {
+  constructor(sink: ByteSink, octets: Series, writes?: Series) {
     this.headroom = sink.headroom;
     this.capacity = sink.capacity;
     this.#sink = sink;
     this.#octets = octets;
+    this.#writes = writes;
   }
 
   acquire(): Buffer {
@@ -39,6 +41,7 @@ export class MeteredSink implements ByteSink {
 
   write(buffer: Buffer, start: number, end: number): boolean {
     this.#octets.value += end - start;
+    if (this.#writes !== undefined) this.#writes.value++;
     return this.#sink.write(buffer, start, end);
   }
 }

@@ -3,6 +3,7 @@
  * `stop` (the way down), then the small parts.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Writable } from 'node:stream';
 import { AppWatch } from '../admin/appwatch.ts';
@@ -158,16 +159,12 @@ export class Sidecar {
     this.#watchApps();
     await this.#parts.ingress.listen(config.ingress.listen);
     await this.#parts.egress.listen(config.egress.listen);
-    for (const address of config.probes.http) {
-      this.#probeListeners.http.push(
-        await Listener.open('probes.http', address, (socket) => this.#probes.accept(socket)),
-      );
-    }
-    for (const address of config.probes.grpc) {
-      this.#probeListeners.grpc.push(
-        await Listener.open('probes.grpc', address, (socket) => this.#health.accept(socket)),
-      );
-    }
+    const { skipped } = this.#parts.context;
+    const { http, grpc } = config.probes;
+    const probe = (socket: Socket): void => this.#probes.accept(socket);
+    const health = (socket: Socket): void => this.#health.accept(socket);
+    this.#probeListeners.http.push(...(await Listener.openAll('probes.http', http, probe, skipped)));
+    this.#probeListeners.grpc.push(...(await Listener.openAll('probes.grpc', grpc, health, skipped)));
     listening.done();
     const { egress, ingress, routes } = this.bound;
     recorder.record({ type: 'sidecar.ready', listeners: [...egress, ...Object.values(routes), ...ingress] });
@@ -209,6 +206,11 @@ export class Sidecar {
     const sessions = this.#parts.sessions.manager.list();
     for (const { direction } of sessions) if (direction === 'inbound') inbound++;
     return { inbound, outbound: sessions.length - inbound };
+  }
+
+  /** Opens audit files anew, after they were rotated. */
+  reopenAudit(): void {
+    this.#parts.context.recorder.reopen();
   }
 
   /**
@@ -271,7 +273,9 @@ export class Sidecar {
     limits.close();
     lag.stop();
     context.recorder.record({ type: 'sidecar.stopped', reason, callsCut });
-    await context.recorder.close(AUDIT_CLOSE_MS);
+    for (const { adapter, count, error } of await context.recorder.close(AUDIT_CLOSE_MS)) {
+      this.#log.error({ adapter, count, error }, 'an audit adapter never got these events');
+    }
     this.#health.close();
     this.#probes.close();
     for (const listener of [...this.#probeListeners.http, ...this.#probeListeners.grpc]) listener.destroy();
@@ -297,12 +301,17 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
   });
   const metrics = new Metrics({ version });
   const lag = new EventLoopLag(clock);
+  let limitStoreUp = true;
+  if (config.limitStore.type !== 'memory') {
+    metrics.observe({ limitStore: () => ({ store: config.limitStore.type, up: limitStoreUp }) });
+  }
   const limits = await openRateLimits({
     limits: config.limits,
     clock,
     store: config.limitStore,
     namespace: loaded.identity.spiffeId,
     onStoreChange: ({ store, state, detail }) => {
+      limitStoreUp = state === 'restored';
       metrics.limitStoreSwitches.of(state).inc();
       recorder.record({ type: 'limit.store', store, state, detail });
       log.warn({ store, state, detail }, 'the store of the limits has changed');
