@@ -19,9 +19,11 @@ const FIRST_BLOCK = 1024;
 /** A larger buffer is let go after use. */
 const KEPT_BLOCK = 16_384;
 
-const MEMO_LISTS = 64;
+const MEMO_LISTS = 128;
 const MEMO_OCTETS = 32_768;
 const LONGEST_MEMOISED = 1024;
+/** A full memo starts anew, but not more often than that: with more lists in use than it holds, most keep their place. */
+const BLOCKS_BETWEEN_MEMOS = 2048;
 
 /** A full table takes a new entry in one of so many blocks, lest a long tail of values evicts what is in use. */
 const BLOCKS_BETWEEN_EVICTIONS = 32;
@@ -50,6 +52,7 @@ export class Encoder {
   readonly #memo: Map<HeaderList, Buffer> | null;
   #memoAt = 0;
   #memoOctets = 0;
+  #forgotAt = 0;
   #scratch = this.block;
   /** Entry numbers by rule slot and value; entries that were evicted are taken out. */
   readonly #entries: Array<Map<string, number> | null> = new Array<Map<string, number> | null>(
@@ -106,13 +109,20 @@ export class Encoder {
     }
     const length = this.#encodeBlock(list);
     if (this.#memoAt === table.changes && length <= LONGEST_MEMOISED && isMemoisable(list)) {
-      if (memo.size >= MEMO_LISTS || this.#memoOctets + length > MEMO_OCTETS) this.#forgetBlocks();
-      const copy = Buffer.allocUnsafeSlow(length);
-      this.#scratch.copy(copy, 0, 0, length);
-      memo.set(list, copy);
-      this.#memoOctets += length;
+      this.#remember(memo, list, length);
     }
     return length;
+  }
+
+  #remember(memo: Map<HeaderList, Buffer>, list: HeaderList, length: number): void {
+    if (memo.size >= MEMO_LISTS || this.#memoOctets + length > MEMO_OCTETS) {
+      if (this.#blocks - this.#forgotAt < BLOCKS_BETWEEN_MEMOS) return;
+      this.#forgetBlocks();
+    }
+    const copy = Buffer.allocUnsafeSlow(length);
+    this.#scratch.copy(copy, 0, 0, length);
+    memo.set(list, copy);
+    this.#memoOctets += length;
   }
 
   #forgetBlocks(): void {
@@ -121,6 +131,7 @@ export class Encoder {
       this.#memoOctets = 0;
     }
     this.#memoAt = this.#table.changes;
+    this.#forgotAt = this.#blocks;
   }
 
   #encodeBlock(list: HeaderList): number {

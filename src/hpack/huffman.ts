@@ -3,13 +3,13 @@ import { CODE_LENGTHS, CODES, EOS } from './huffmantable.ts';
 import { readLatin1 } from './latin1.ts';
 
 /**
- * Decoding walks the code tree four bits at a time (RFC 7541 5.2). A state is an inner node of the tree, 0 its
- * root. TRANSITIONS[state << 4 | four bits] = next state | symbol << 8 | EMITS; no code is shorter than five
- * bits, so four bits complete one symbol at most. FAILS: the bits went through EOS.
+ * Decoding walks the code tree an octet at a time (RFC 7541 5.2). A state is an inner node of the tree, 0 its
+ * root. TRANSITIONS[state << 8 | octet] = next state | first symbol << 8 | second symbol << 16 | how many
+ * symbols << 24; no code is shorter than five bits, so an octet completes two at most. FAILS: through EOS.
  */
-const EMITS = 1 << 16;
-const FAILS = 1 << 17;
-const TRANSITIONS = new Uint32Array(256 << 4);
+const COUNT_SHIFT = 24;
+const FAILS = 1 << 27;
+const TRANSITIONS = new Uint32Array(256 << 8);
 /** 1 for the states in which a string may end: up to seven ones since the last symbol. */
 const MAY_END = new Uint8Array(256);
 
@@ -28,43 +28,46 @@ function buildTransitions(): void {
   }
   for (let node = 0, ones = 0; ones <= 7; ones++, node = inner[node]![1]!) MAY_END[node] = 1;
   for (let state = 0; state < inner.length; state++) {
-    for (let nibble = 0; nibble < 16; nibble++)
-      TRANSITIONS[(state << 4) | nibble] = walk(inner, state, nibble);
+    for (let octet = 0; octet < 256; octet++) TRANSITIONS[(state << 8) | octet] = walk(inner, state, octet);
   }
 }
 
-function walk(inner: number[][], state: number, nibble: number): number {
+function walk(inner: number[][], state: number, octet: number): number {
   let node = state;
-  let emitted = 0;
-  for (let bit = 3; bit >= 0; bit--) {
-    node = inner[node]![(nibble >>> bit) & 1]!;
+  let count = 0;
+  let symbols = 0;
+  for (let bit = 7; bit >= 0; bit--) {
+    node = inner[node]![(octet >>> bit) & 1]!;
     if (node === -1 - EOS) return FAILS;
     if (node < 0) {
-      emitted = EMITS | ((-1 - node) << 8);
+      symbols |= (-1 - node) << (8 * count++);
       node = 0;
     }
   }
-  return emitted | node;
+  return (count << COUNT_SHIFT) | (symbols << 8) | node;
 }
+
+const ENCODING_LENGTHS = Uint8Array.from(CODE_LENGTHS);
+const ENCODING_CODES = Uint32Array.from(CODES);
 
 const KEPT_SCRATCH = 4096;
 const scratch = Buffer.allocUnsafeSlow(KEPT_SCRATCH);
 
 /** Decodes the Huffman-coded string in buf[at..end) to latin1. */
 export function decodeHuffman(buf: Uint8Array, at: number, end: number): string {
-  const longest = Math.ceil(((end - at) * 8) / 5);
+  // Two more than can come: each step writes two symbols, of which only those that are there count.
+  const longest = Math.ceil(((end - at) * 8) / 5) + 2;
   const out = longest <= KEPT_SCRATCH ? scratch : Buffer.allocUnsafe(longest);
   let state = 0;
   let length = 0;
   let seen = 0;
   while (at < end) {
-    const octet = buf[at++] as number;
-    const high = TRANSITIONS[(state << 4) | (octet >>> 4)] as number;
-    if ((high & EMITS) !== 0) out[length++] = high >>> 8;
-    const low = TRANSITIONS[((high & 0xff) << 4) | (octet & 15)] as number;
-    if ((low & EMITS) !== 0) out[length++] = low >>> 8;
-    seen |= high | low;
-    state = low & 0xff;
+    const step = TRANSITIONS[(state << 8) | (buf[at++] as number)] as number;
+    out[length] = step >>> 8;
+    out[length + 1] = step >>> 16;
+    length += (step >>> COUNT_SHIFT) & 3;
+    seen |= step;
+    state = step & 0xff;
   }
   if ((seen & FAILS) !== 0) throw new HpackError('huffman-eos', 'the EOS symbol inside a string');
   if (MAY_END[state] === 0) {
@@ -76,7 +79,7 @@ export function decodeHuffman(buf: Uint8Array, at: number, end: number): string 
 /** Octets that `text` (latin1) takes when Huffman-coded. */
 export function huffmanLength(text: string): number {
   let bits = 0;
-  for (let i = 0; i < text.length; i++) bits += CODE_LENGTHS[text.charCodeAt(i)] as number;
+  for (let i = 0; i < text.length; i++) bits += ENCODING_LENGTHS[text.charCodeAt(i)] as number;
   return (bits + 7) >>> 3;
 }
 
@@ -86,20 +89,27 @@ export function encodeHuffman(text: string, buf: Uint8Array, at: number): number
   let bits = 0;
   for (let i = 0; i < text.length; i++) {
     const symbol = text.charCodeAt(i);
-    const code = CODES[symbol] as number;
-    let left = CODE_LENGTHS[symbol] as number;
-    while (left > 0) {
-      // At most 7 bits are held, so 16 more fit without touching the sign.
-      const taken = Math.min(left, 16);
-      left -= taken;
-      held = (held << taken) | ((code >>> left) & ((1 << taken) - 1));
-      bits += taken;
+    let code = ENCODING_CODES[symbol] as number;
+    let length = ENCODING_LENGTHS[symbol] as number;
+    // At most 7 bits are held, so 16 more fit without touching the sign.
+    if (length > 16) {
+      held = (held << (length - 16)) | (code >>> 16);
+      bits += length - 16;
       while (bits >= 8) {
         bits -= 8;
         buf[at++] = held >>> bits;
       }
-      held &= (1 << bits) - 1;
+      held &= 0xff;
+      code &= 0xffff;
+      length = 16;
     }
+    held = (held << length) | code;
+    bits += length;
+    while (bits >= 8) {
+      bits -= 8;
+      buf[at++] = held >>> bits;
+    }
+    held &= 0xff;
   }
   if (bits > 0) buf[at++] = (held << (8 - bits)) | (0xff >>> bits);
   return at;

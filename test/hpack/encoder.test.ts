@@ -192,6 +192,16 @@ describe('remembered lists', () => {
     expect(encoder.memoOctets).toBe(block.length);
   });
 
+  it('a list whose fields went into the table is remembered once they are there', () => {
+    const link = new Link();
+    const list = listOf([':path', '/a.B/C'], ['x-tenant', 'blue']);
+    for (let i = 0; i < 4; i++) link.send(list);
+    const { block } = link.encoder;
+    link.send(listOf(['x', 'y']));
+    expect(link.send(list)[0]).toBe(0xbe);
+    expect(link.encoder.block).toBe(block);
+  });
+
   it('a list that is encoded once is not kept', () => {
     const { encoder } = new Link();
     for (let i = 0; i < 500; i++) encoder.encode(listOf(['x-tenant', String(i)]));
@@ -217,6 +227,21 @@ describe('remembered lists', () => {
     for (let i = 0; i < 5; i++) expect(link.send(list).length).toBeGreaterThan(0);
     for (let i = 0; i < 3; i++) link.send(listOf([':authority', 'greeter.shop:50051']));
     expect([...link.send(list)]).toEqual([0xbf]);
+  });
+
+  it('with more lists in turn than it holds, those it holds keep their place', () => {
+    const { encoder } = new Link();
+    const lists = Array.from({ length: 300 }, (_, i) => listOf(['x-tenant', String(i)]));
+    for (let round = 0; round < 2; round++) for (const list of lists) encoder.encode(list);
+    const blocks = lists.map((list) => {
+      encoder.encode(list);
+      return encoder.block;
+    });
+    const kept = lists.filter((list, i) => {
+      encoder.encode(list);
+      return encoder.block === blocks[i] && encoder.block.length < 1024;
+    });
+    expect(kept).toHaveLength(128);
   });
 
   it('the memo is bounded', () => {

@@ -143,24 +143,16 @@ describe('remembered literals', () => {
   it('a raw value and a Huffman-coded one of the same octets are not confused, nor two names', () => {
     const octets = plainHuffmanEncode('private');
     const decoder = new Decoder();
-    const values = new Set<string>();
+    const coded = Buffer.from(octets).toString('latin1');
     for (let round = 0; round < 5; round++) {
       for (const name of ['x-a', 'x-b', 'y-a']) {
         for (const huffman of [0x00, 0x80]) {
-          const list = decode(decoder, [
-            0x00,
-            ...raw(name),
-            huffman | octets.length,
-            ...octets,
-            0x00,
-            ...raw('i'),
-            ...raw(String(round)),
-          ]);
-          values.add(`${list.fields[0]!.name} ${huffman} ${list.fields[0]!.value}`);
+          const value = [huffman | octets.length, ...octets];
+          const list = decode(decoder, [0x00, ...raw(name), ...value, ...without('i', String(round))]);
+          expect(list.fields[0]).toMatchObject({ name, value: huffman ? 'private' : coded });
         }
       }
     }
-    expect(values.size).toBe(6);
   });
 });
 
