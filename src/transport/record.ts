@@ -146,11 +146,6 @@ export class RecordReader {
     return this.#partial === 0 ? 0 : this.#serial;
   }
 
-  /** Whether bytes wait for resume(). */
-  get holding(): boolean {
-    return this.#held !== undefined;
-  }
-
   /** Takes what came from the wire; copies what it keeps. Throws RecordError. */
   push(chunk: Buffer): void {
     if (this.#stopped) return;
