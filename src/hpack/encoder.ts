@@ -60,6 +60,8 @@ export class Encoder {
   ).fill(null);
   /** Hashes of values that came once. */
   readonly #doorkeeper = new Int32Array(DOORKEEPER_SLOTS);
+  /** A field of this block goes into the table if it comes again: the block would not stay as it is. */
+  #unsettled = false;
   #blocks = 0;
   #evictedAt = -BLOCKS_BETWEEN_EVICTIONS;
   /** The capacity to have from the next block on, and the smallest one since the last block; -1: no change. */
@@ -108,7 +110,12 @@ export class Encoder {
       return known.length;
     }
     const length = this.#encodeBlock(list);
-    if (this.#memoAt === table.changes && length <= LONGEST_MEMOISED && isMemoisable(list)) {
+    if (
+      this.#memoAt === table.changes &&
+      !this.#unsettled &&
+      length <= LONGEST_MEMOISED &&
+      isMemoisable(list)
+    ) {
       this.#remember(memo, list, length);
     }
     return length;
@@ -139,6 +146,7 @@ export class Encoder {
     const table = this.#table;
     const id = this.#id;
     this.#blocks++;
+    this.#unsettled = false;
     if (this.#scratch.length > KEPT_BLOCK) this.#scratch = Buffer.allocUnsafeSlow(FIRST_BLOCK);
     let room = (fields.length + 2) * LONGEST_INTEGER;
     this.#reserve(0, room);
@@ -222,6 +230,8 @@ export class Encoder {
     const { rule, value } = field;
     const table = this.#table;
     if (value.length > rule.longestIndexed || field.size > table.capacity >>> 2) return false;
+    // A query may hold a token, which must not be guessable by its compression (RFC 7541 7.1).
+    if (value.includes('?')) return false;
     if (
       table.size + field.size > table.capacity &&
       this.#blocks - this.#evictedAt < BLOCKS_BETWEEN_EVICTIONS
@@ -232,10 +242,10 @@ export class Encoder {
     const slot = hash & (DOORKEEPER_SLOTS - 1);
     if (this.#doorkeeper[slot] !== hash) {
       this.#doorkeeper[slot] = hash;
+      this.#unsettled = true;
       return false;
     }
-    // A query may hold a token, which must not be guessable by its compression (RFC 7541 7.1).
-    return !value.includes('?');
+    return true;
   }
 
   #index(field: HeaderField): void {

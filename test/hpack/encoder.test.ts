@@ -202,6 +202,15 @@ describe('remembered lists', () => {
     expect(link.encoder.block).toBe(block);
   });
 
+  it('a list known from another connection goes into the table all the same', () => {
+    const list = listOf([':path', '/a.B/C'], ['content-type', 'application/grpc']);
+    for (let connection = 0; connection < 3; connection++) {
+      const link = new Link();
+      for (let i = 0; i < 3; i++) link.send(list);
+      expect([...link.send(list)]).toEqual([0xbf, 0xbe]);
+    }
+  });
+
   it('a list that is encoded once is not kept', () => {
     const { encoder } = new Link();
     for (let i = 0; i < 500; i++) encoder.encode(listOf(['x-tenant', String(i)]));
