@@ -3,6 +3,7 @@
  * by which a test makes it misbehave and hears what it saw.
  */
 import { EventEmitter } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
@@ -51,13 +52,17 @@ export class Greeter {
   readonly address: string;
   readonly name: string;
   readonly sightings: Sighting[] = [];
+  /** Connections to it; a test may stop reading them, or cut them. */
+  readonly sockets = new Set<Socket>();
   readonly #server: grpc.Server;
+  readonly #listener: Server;
   readonly #seen = new EventEmitter().setMaxListeners(0);
   readonly #health = new HealthImplementation({ '': 'SERVING' });
   readonly #notes: RouteNote[] = [];
 
-  private constructor(server: grpc.Server, address: string, name: string) {
+  private constructor(server: grpc.Server, listener: Server, address: string, name: string) {
     this.#server = server;
+    this.#listener = listener;
     this.address = address;
     this.name = name;
   }
@@ -71,15 +76,22 @@ export class Greeter {
     let greeter: Greeter | undefined;
     const use = (): Greeter => greeter as Greeter;
     addServices(server, use);
-    const port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync(listen, grpc.ServerCredentials.createInsecure(), (error, bound) =>
-        error === null ? resolve(bound) : reject(error),
-      );
+    const listener = createServer();
+    const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
+    await new Promise<void>((resolve, reject) => {
+      listener.once('error', reject);
+      if (listen.startsWith('unix:')) listener.listen(listen.slice(5), resolve);
+      else listener.listen(Number(listen.slice(listen.lastIndexOf(':') + 1)), hostOf(listen), resolve);
     });
-    const address = listen.startsWith('unix:')
-      ? listen
-      : `${listen.slice(0, listen.lastIndexOf(':'))}:${port}`;
-    greeter = new Greeter(server, address, name);
+    const bound = listener.address() as AddressInfo | string;
+    const address = typeof bound === 'string' ? listen : `${hostOf(listen)}:${bound.port}`;
+    greeter = new Greeter(server, listener, address, name);
+    const { sockets } = greeter;
+    listener.on('connection', (socket) => {
+      sockets.add(socket);
+      socket.once('close', () => sockets.delete(socket));
+      injector.injectConnection(socket);
+    });
     greeter.#health.addToServer(server);
     return greeter;
   }
@@ -126,9 +138,13 @@ export class Greeter {
 
   /** Ends it as a crash would: its connections are cut. */
   kill(): void {
+    this.#listener.close();
+    for (const socket of this.sockets) socket.destroy();
     this.#server.forceShutdown();
   }
 }
+
+const hostOf = (listen: string): string => listen.slice(0, listen.lastIndexOf(':'));
 
 function addServices(server: grpc.Server, app: () => Greeter): void {
   server.addService(serviceDefinition(SERVICES.greeter), {
