@@ -24,3 +24,15 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof AuditError || error instanceof LimitError) return Exit.MONITORING;
   return Exit.FAILED;
 }
+
+/**
+ * What a user is told. An error that we foresaw, or that the operating system gave a code, says by itself what is
+ * wrong; anything else is a mistake of ours, and its stack is what a report of it needs.
+ */
+export function complaintOf(error: unknown): string {
+  if (exitCodeOf(error) !== Exit.FAILED) return `hauberk: ${(error as Error).message}`;
+  if (!(error instanceof Error)) return `hauberk: ${String(error)}`;
+  const foreseen = typeof (error as NodeJS.ErrnoException).code === 'string';
+  if (foreseen) return `hauberk: ${error.message}`;
+  return `hauberk: this is a bug of Hauberk, please report it\n${error.stack ?? error.message}`;
+}

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { systemClock } from '../../clock/clock.ts';
-import { loadConfig } from '../../config/load.ts';
 import { Sidecar } from '../../sidecar/sidecar.ts';
 import { openLogger } from '../../telemetry/log.ts';
+import { loadConfigApart } from '../configthread.ts';
 import { Exit } from '../exit.ts';
 import { print } from '../terminal.ts';
 import { version } from '../version.ts';
@@ -14,7 +14,7 @@ const SIGNALS = { SIGTERM: 15, SIGINT: 2 } as const;
 /** `hauberk run`: until a signal. The first one drains, the second ends at once. */
 export async function run(file: string): Promise<void> {
   const configFile = resolve(file);
-  const config = await loadConfig(configFile);
+  const config = await loadConfigApart(configFile);
   const configSha256 = createHash('sha256')
     .update(await readFile(configFile))
     .digest('hex');
@@ -27,11 +27,13 @@ export async function run(file: string): Promise<void> {
     stdout: process.stdout,
     log,
   });
+  process.on('SIGHUP', () => sidecar.reopenAudit());
+  const over = shutDownOnSignal(sidecar);
   print(readyLine(sidecar));
-  await shutDownOnSignal(sidecar);
+  await over;
 }
 
-/** One line of JSON: what was bound, for whoever started us. */
+/** One line of JSON: what was bound, for whoever started us. docs/cli.md describes it. */
 function readyLine(sidecar: Sidecar): string {
   const { egress, routes, ingress, probesHttp, probesGrpc } = sidecar.bound;
   return JSON.stringify({
