@@ -1,6 +1,6 @@
-import { connect } from 'node:net';
 import { formatAddress } from '../config/address.ts';
 import type { AppConfig, ListenAddress } from '../config/config.ts';
+import { openSocket } from '../transport/opensocket.ts';
 import type { Call, CallTarget } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
@@ -66,7 +66,9 @@ export class AppTarget implements CallTarget {
 function connectTo(address: ListenAddress, timeoutMs: number): Promise<import('node:net').Socket> {
   return new Promise((resolve, reject) => {
     const socket =
-      address.kind === 'unix' ? connect(address.path) : connect({ host: address.host, port: address.port });
+      address.kind === 'unix'
+        ? openSocket({ path: address.path })
+        : openSocket({ host: address.host, port: address.port });
     socket.setTimeout(timeoutMs, () => socket.destroy(new Error(`no connection within ${timeoutMs} ms`)));
     socket.once('error', reject);
     socket.once('connect', () => {

@@ -93,6 +93,7 @@ export class PeerSessions {
       return this.#begin(channel, 'inbound', undefined);
     } catch (error) {
       if (!(error instanceof SessionError)) throw error;
+      channel.session.key.wipe();
       channel.destroy('refused', error.message);
       this.#handshakeFailed('inbound', remoteOf(channel), error.code, error.message, channel.peer.spiffeId);
       return undefined;
@@ -128,6 +129,7 @@ export class PeerSessions {
       const peer = this.#begin(channel, 'outbound', service);
       return { wire: channel, session: peer.session };
     } catch (cause) {
+      channel.session.key.wipe();
       channel.destroy('refused');
       throw new RelayError('sessions-full', `no session with ${service} could be opened: ${String(cause)}`, {
         cause,
@@ -198,7 +200,8 @@ export class PeerSessions {
       metrics.rekeys.of(way === 'send' ? 'out' : 'in').inc();
       recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
     };
-    session.onDisposed((reason) => channel.destroy(reason));
+    // An end of our own making is told to the peer by CLOSE; after a broken connection there is nobody to tell.
+    session.onDisposed(() => channel.close());
     return { channel, session, remote };
   }
 

@@ -1,4 +1,4 @@
-import { connect, isIP } from 'node:net';
+import { isIP } from 'node:net';
 import type { Clock } from '../clock/clock.ts';
 import type { CryptoProvider } from '../crypto/provider.ts';
 import type { LocalIdentity } from '../identity/local.ts';
@@ -9,6 +9,7 @@ import type { ChainVerifier } from './identityproof.ts';
 import { Initiator } from './initiator.ts';
 import { type LimitOverrides, transportLimits } from './limits.ts';
 import { MODES, type Mode } from './mode.ts';
+import { openSocket } from './opensocket.ts';
 import type { StaticKey } from './statickey.ts';
 
 export interface DialOptions {
@@ -56,7 +57,7 @@ export function dial(options: DialOptions): Promise<SecureChannel> {
       instance: options.instance,
       expectedPeer: options.expectedPeer,
     });
-    const socket = connect({
+    const socket = openSocket({
       host,
       port,
       ...(localAddress === undefined ? {} : { localAddress }),
