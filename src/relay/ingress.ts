@@ -80,6 +80,7 @@ export class Ingress {
     });
     this.#connections.add(connection);
     session.onDraining((reason) => connection.drain(reason));
+    session.onDisposed(() => connection.end());
     if (this.#draining) connection.drain('shutdown');
   }
 

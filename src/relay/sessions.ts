@@ -40,7 +40,7 @@ export interface PeerSessionsOptions {
   readonly onSessionEnded: (sessionId: string) => void;
 }
 
-/** A peer's channel and the session on it. */
+/** A peer's channel and the session on it. Whoever gets it ends the channel when the session drains or is disposed. */
 export interface PeerConnection {
   readonly channel: SecureChannel;
   readonly session: Session;
@@ -200,8 +200,6 @@ export class PeerSessions {
       metrics.rekeys.of(way === 'send' ? 'out' : 'in').inc();
       recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
     };
-    // An end of our own making is told to the peer by CLOSE; after a broken connection there is nobody to tell.
-    session.onDisposed(() => channel.close());
     return { channel, session, remote };
   }
 

@@ -225,6 +225,7 @@ export class Sidecar {
   async #drain(reason: string, deadlineMs: number): Promise<void> {
     const { context, egress, ingress } = this.#parts;
     this.readiness.task('draining');
+    this.#health.drain();
     context.recorder.record({ type: 'sidecar.draining', reason, calls: context.calls, deadlineMs });
     this.#log.info({ reason, calls: context.calls, deadlineMs }, 'draining');
     egress.drain();
@@ -377,7 +378,10 @@ function peerUpstream(
     kind: 'session',
     maxConnections: CONNECTIONS_PER_ENDPOINT,
     dial: () => sessions.dial(route.service, host, port, route.peer),
-    onConnection: ({ session, connection }) => session?.onDraining((reason) => connection.drain(reason)),
+    onConnection: ({ session, connection }) => {
+      session?.onDraining((reason) => connection.drain(reason));
+      session?.onDisposed(() => connection.shutDown());
+    },
     onClosed: ({ session }, reason, detail) => {
       if (session !== undefined)
         sessions.closed(session, formatAddress(address), reason as CloseReason, detail);
