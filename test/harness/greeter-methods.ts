@@ -121,8 +121,8 @@ export const Hasty = method<Payload, Total>(SERVICES.hooks, 'Hasty');
 export const Download = method<Order, Payload>(SERVICES.hooks, 'Download');
 export const Trickle = method<Payload, Payload>(SERVICES.hooks, 'Trickle');
 export const Chat = method<Payload, Payload>(SERVICES.hooks, 'Chat');
-export const HealthCheck = health<{ service: string }, HealthReply>('check');
-export const HealthWatch = health<{ service: string }, HealthReply>('watch');
+export const HealthCheck = health<{ service: string }, HealthReply>('Check');
+export const HealthWatch = health<{ service: string }, HealthReply>('Watch');
 export const ServerReflection = method<ReflectionRequest, ReflectionResponse>(
   SERVICES.reflection,
   'ServerReflectionInfo',

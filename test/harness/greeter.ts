@@ -52,6 +52,8 @@ export class Greeter {
   readonly address: string;
   readonly name: string;
   readonly sightings: Sighting[] = [];
+  /** Octets of messages that `Download` has handed to grpc-js; it waits while grpc-js wants no more. */
+  downloaded = 0;
   /** Connections to it; a test may stop reading them, or cut them. */
   readonly sockets = new Set<Socket>();
   readonly #server: grpc.Server;
@@ -268,6 +270,7 @@ function hooks(app: () => Greeter): grpc.UntypedServiceImplementation {
       const { count, size } = call.request;
       const data = Buffer.alloc(size, 0x5a);
       for (let i = 0; i < count && !call.cancelled; i++) {
+        app().downloaded += size;
         if (!call.write({ data })) {
           await new Promise<void>((resolve) => {
             call.once('drain', resolve);
