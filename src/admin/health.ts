@@ -4,6 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Logger } from '../telemetry/log.ts';
+import { ConnectionCap } from './connectioncap.ts';
 import type { Readiness } from './readiness.ts';
 
 type Status = 'SERVING' | 'NOT_SERVING';
@@ -14,10 +15,15 @@ interface Loaded {
   close(): void;
 }
 
+const MAX_CONNECTIONS = 64;
+const MAX_STREAMS = 64; // of a connection
+
 export class Health {
   readonly #log: Logger;
   readonly #statuses = new Map<string, Status>();
+  readonly #connections = new ConnectionCap(MAX_CONNECTIONS);
   #loaded: Promise<Loaded> | undefined;
+  #draining = false;
 
   constructor(readiness: Readiness, log: Logger) {
     this.#log = log;
@@ -28,7 +34,7 @@ export class Health {
 
   /** Says whether a service is served. */
   setStatus(service: string, serving: boolean): void {
-    const status = serving ? 'SERVING' : 'NOT_SERVING';
+    const status = serving && !this.#draining ? 'SERVING' : 'NOT_SERVING';
     this.#statuses.set(service, status);
     this.#loaded?.then(
       (loaded) => loaded.setStatus(service, status),
@@ -36,8 +42,15 @@ export class Health {
     );
   }
 
+  /** From now on nothing is served, whatever becomes of the apps. */
+  drain(): void {
+    this.#draining = true;
+    for (const service of this.#statuses.keys()) this.setStatus(service, false);
+  }
+
   /** Takes over a connection that has just been accepted. */
   accept(socket: Socket): void {
+    this.#connections.add(socket);
     socket.on('error', () => socket.destroy());
     this.#loaded ??= this.#load();
     this.#loaded.then(
@@ -51,7 +64,7 @@ export class Health {
 
   async #load(): Promise<Loaded> {
     const [grpc, health] = await Promise.all([import('@grpc/grpc-js'), import('grpc-health-check')]);
-    const server = new grpc.Server({ 'grpc.max_concurrent_streams': 64 });
+    const server = new grpc.Server({ 'grpc.max_concurrent_streams': MAX_STREAMS });
     const implementation = new health.HealthImplementation(Object.fromEntries(this.#statuses));
     implementation.addToServer(server);
     const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
@@ -66,6 +79,7 @@ export class Health {
   }
 
   close(): void {
+    this.#connections.destroy();
     this.#loaded?.then(
       (loaded) => loaded.close(),
       () => undefined,

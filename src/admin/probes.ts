@@ -1,7 +1,9 @@
 /** HTTP for kubelets and Prometheus: /livez, /readyz, /startupz, /metrics. No secrets, no control. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { ConnectionCap } from './connectioncap.ts';
 import type { Readiness } from './readiness.ts';
 
 export interface ProbesOptions {
@@ -10,15 +12,22 @@ export interface ProbesOptions {
   readonly log: Logger;
 }
 
+const MAX_CONNECTIONS = 256;
+const MAX_HEADER = 8192; // octets
+/** Without an octet for so long a connection ends, whether it waits between two requests or within one. */
+const KEEP_ALIVE_MS = 5000;
+const SILENCE_MS = 10_000;
+
 /** Answers probes on connections that `accept` is given. */
 export class Probes {
   readonly #options: ProbesOptions;
   readonly #server: Server;
+  readonly #connections = new ConnectionCap(MAX_CONNECTIONS);
 
   constructor(options: ProbesOptions) {
     this.#options = options;
     this.#server = createServer(
-      { maxHeaderSize: 8192, keepAliveTimeout: 5000, requestTimeout: 5000 },
+      { maxHeaderSize: MAX_HEADER, keepAliveTimeout: KEEP_ALIVE_MS },
       (request, response) => {
         this.#answer(request, response).catch((error) => {
           options.log.error({ error: String(error) }, 'a probe failed');
@@ -26,11 +35,13 @@ export class Probes {
         });
       },
     );
-    this.#server.maxConnections = 256;
+    // The server's other time limits begin with `listen`, which is not called here.
+    this.#server.timeout = SILENCE_MS;
   }
 
   /** Takes over a connection that has just been accepted. */
-  accept(socket: import('node:net').Socket): void {
+  accept(socket: Socket): void {
+    this.#connections.add(socket);
     this.#server.emit('connection', socket);
   }
 
@@ -63,7 +74,7 @@ export class Probes {
   }
 
   close(): void {
-    this.#server.closeAllConnections();
+    this.#connections.destroy();
   }
 }
 

@@ -9,11 +9,9 @@ export class Readiness {
 
   /** Adds a pending task. The functions it returns settle it and, if need be, make it pending again. */
   task(name: string): { done(): void; pending(): void } {
-    this.#pending.add(name);
-    return {
-      done: () => this.#change(() => this.#pending.delete(name)),
-      pending: () => this.#change(() => this.#pending.add(name)),
-    };
+    const pending = (): void => this.#change(() => this.#pending.add(name));
+    pending();
+    return { done: () => this.#change(() => this.#pending.delete(name)), pending };
   }
 
   #change(change: () => unknown): void {

@@ -30,7 +30,7 @@ export function program(): Command {
     )
     .requiredOption('--trust-domain <domain>', 'its name, a DNS name')
     .option('--dir <folder>', 'where to put it; one folder holds one trust domain', 'keys')
-    .option('--ttl <duration>', 'lifetime of the CA certificate (default: 3650d)', duration)
+    .option('--ttl <duration>', 'lifetime of the CA certificate (default: 1825d)', duration)
     .addHelpText('after', example('hauberk init --trust-domain shop.example --dir keys'))
     .action(async (options) => (await import('./commands/init.ts')).init(options));
 

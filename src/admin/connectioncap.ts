@@ -1,0 +1,35 @@
+import type { Socket } from 'node:net';
+
+/**
+ * At most so many connections at a time: when one more comes, the oldest goes. Whoever holds connections without
+ * using them can so neither exhaust the process nor keep a kubelet's probe out.
+ */
+export class ConnectionCap {
+  readonly #max: number;
+  /** In the order in which they came. */
+  readonly #sockets = new Set<Socket>();
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get open(): number {
+    return this.#sockets.size;
+  }
+
+  add(socket: Socket): void {
+    if (this.#sockets.size >= this.#max) {
+      const [oldest] = this.#sockets;
+      this.#sockets.delete(oldest as Socket);
+      oldest?.destroy();
+    }
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+  }
+
+  /** Ends all of them. */
+  destroy(): void {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets.clear();
+  }
+}

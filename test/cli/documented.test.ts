@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { AuditError } from '../../src/audit/errors.ts';
+import { complaintOf, Exit, exitCodeOf } from '../../src/cli/exit.ts';
+import { program } from '../../src/cli/program.ts';
+import { ConfigError } from '../../src/config/errors.ts';
+import { IdentityError } from '../../src/identity/errors.ts';
+import { LimitError } from '../../src/limit/errors.ts';
+import { ListenError } from '../../src/relay/listener.ts';
+
+const PAGE = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8');
+
+describe('docs/cli.md', () => {
+  it('lists every exit code with its name, and no other', () => {
+    const rows = [...PAGE.matchAll(/^\| (\d+) \| `([A-Z_]+)` \| .+ \|$/gm)];
+    const documented = rows.map(([, code, name]) => [name, Number(code)]);
+    expect(documented).toEqual(Object.entries(Exit));
+  });
+
+  it('has a section for every command, with every option, and no other', () => {
+    const sections = new Map(
+      PAGE.split(/^## /m)
+        .slice(1)
+        .map((section) => [/^`hauberk (\S+)`/.exec(section)?.[1], section] as const),
+    );
+    sections.delete(undefined);
+    const commands = program().commands;
+    expect([...sections.keys()].sort()).toEqual(commands.map((command) => command.name()).sort());
+    for (const command of commands) {
+      const text = sections.get(command.name()) as string;
+      const documented = new Set([...text.matchAll(/^\| .*?`(--[a-z-]+)/gm)].map((row) => row[1]));
+      expect(documented, command.name()).toEqual(new Set(command.options.map((option) => option.long)));
+    }
+  });
+
+  it('names the defaults that the command line has', () => {
+    for (const command of program().commands) {
+      for (const { long, defaultValue, negate } of command.options) {
+        if (typeof defaultValue !== 'string' || negate) continue;
+        expect(PAGE).toMatch(new RegExp(`^\\| \`${long}.*\\| \`${defaultValue}\` \\|`, 'm'));
+      }
+    }
+  });
+});
+
+describe('help', () => {
+  it.each(program().commands.map((command) => [command.name(), command] as const))(
+    'of %s has an example that begins with the command',
+    (name, command) => {
+      let text = '';
+      command.configureOutput({ writeOut: (more) => (text += more) });
+      command.outputHelp();
+      expect(text).toMatch(new RegExp(`Examples?:\\n  hauberk ${name}`));
+    },
+  );
+});
+
+describe('exit codes', () => {
+  it.each([
+    [new ConfigError('sidecar.yaml', [{ code: 'file-unreadable', message: 'it is a folder' }]), Exit.CONFIG],
+    [new IdentityError('expired', 'it has expired'), Exit.IDENTITY],
+    [new ListenError('taken'), Exit.LISTEN],
+    [new AuditError('file-unusable', 'no such folder'), Exit.MONITORING],
+    [new LimitError('redis-client-missing', 'no ioredis'), Exit.MONITORING],
+    [new Error('anything else'), Exit.FAILED],
+    ['not even an error', Exit.FAILED],
+  ])('%s ends with %i', (error, code) => {
+    expect(exitCodeOf(error)).toBe(code);
+  });
+
+  it('a foreseen error is told in its own words, without a stack', () => {
+    expect(complaintOf(new IdentityError('expired', 'it has expired'))).toBe('hauberk: it has expired');
+    const system = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    expect(complaintOf(system)).toBe('hauberk: ENOSPC: no space left on device, write');
+    expect(complaintOf('thrown text')).toBe('hauberk: thrown text');
+  });
+
+  it('an error that nobody foresaw comes with the stack that its report needs', () => {
+    expect(complaintOf(new TypeError('x is not a function'))).toMatch(
+      /^hauberk: this is a bug of Hauberk.*\nTypeError: x is not a function\n {4}at /,
+    );
+  });
+});
