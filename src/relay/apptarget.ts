@@ -28,7 +28,27 @@ export class AppTarget implements CallTarget {
       kind: 'app',
       maxConnections: MAX_CONNECTIONS,
       dial: () => this.#dial(),
+      onConnection: () => this.#opened(),
+      onClosed: (_connection, reason, detail) => this.#closed(reason, detail),
     });
+  }
+
+  #opened(): void {
+    const { metrics, recorder } = this.#context;
+    metrics.connections.of('local-app').inc();
+    metrics.connectionsOpen.of('local-app').inc();
+    recorder.record({
+      type: 'connection.opened',
+      side: 'local-app',
+      remote: formatAddress(this.config.address),
+    });
+  }
+
+  #closed(reason: string, detail: string): void {
+    const { metrics, recorder } = this.#context;
+    metrics.connectionsOpen.of('local-app').dec();
+    const remote = formatAddress(this.config.address);
+    recorder.record({ type: 'connection.closed', side: 'local-app', remote, reason, detail });
   }
 
   assign(call: Call): void {

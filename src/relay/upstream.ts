@@ -45,6 +45,7 @@ export class UpstreamConnection implements ConnectionHandler {
   /** Why it ended, for the calls that it takes along. */
   endReason = 'closed';
   readonly #upstream: Upstream;
+  #error: ConnectionError | undefined;
 
   constructor(upstream: Upstream, context: RelayContext, dialled: Dialled, kind: 'app' | 'session') {
     this.#upstream = upstream;
@@ -66,9 +67,11 @@ export class UpstreamConnection implements ConnectionHandler {
     const { wire, connection } = this;
     wire.onDrain = () => connection.drained();
     wire.onClose = (reason, detail) => {
-      this.endReason = detail === '' ? reason : `${reason}: ${detail}`;
+      const error = this.#error;
+      if (error === undefined) this.endReason = detail === '' ? reason : `${reason}: ${detail}`;
       connection.transportClosed();
-      upstream.closed(this, reason, detail);
+      if (error === undefined) upstream.closed(this, reason, detail);
+      else upstream.closed(this, error.kind === undefined ? 'protocol-error' : 'flood', error.message);
     };
     wire.onData = (octets) => {
       bytesIn.value += octets.length;
@@ -105,6 +108,7 @@ export class UpstreamConnection implements ConnectionHandler {
   }
 
   onEnd(error: ConnectionError | undefined): void {
+    this.#error = error;
     if (error !== undefined) this.endReason = error.message;
     this.wire.close();
     this.#upstream.retire(this);
