@@ -30,9 +30,14 @@ export function exitCodeOf(error: unknown): number {
  * wrong; anything else is a mistake of ours, and its stack is what a report of it needs.
  */
 export function complaintOf(error: unknown): string {
-  if (exitCodeOf(error) !== Exit.FAILED) return `hauberk: ${(error as Error).message}`;
+  if (exitCodeOf(error) !== Exit.FAILED) return prefixed((error as Error).message);
   if (!(error instanceof Error)) return `hauberk: ${String(error)}`;
   const foreseen = typeof (error as NodeJS.ErrnoException).code === 'string';
   if (foreseen) return `hauberk: ${error.message}`;
   return `hauberk: this is a bug of Hauberk, please report it\n${error.stack ?? error.message}`;
+}
+
+/** A configuration's mistakes are a line each. */
+function prefixed(message: string): string {
+  return message.replaceAll(/^/gm, 'hauberk: ');
 }

@@ -1,13 +1,16 @@
 import { loadConfig } from '../../config/load.ts';
 import { print } from '../terminal.ts';
 
-/** `hauberk check-config`: everything that `run` would refuse before it listens. */
+/** `hauberk check-config`: what `run` would say of the configuration and the identity. */
 export async function checkConfig(file: string, withIdentity: boolean): Promise<void> {
   const config = await loadConfig(file);
   const { egress, ingress } = config;
-  print(
-    `${file}: ok; ${egress.routes.length} routes, ${ingress.apps.length} apps, ${ingress.allow.length} rules, policy ${config.policy}`,
-  );
+  const counts = [
+    counted(egress.routes.length, 'route'),
+    counted(ingress.apps.length, 'app'),
+    counted(ingress.allow.length, 'rule'),
+  ];
+  print(`${file}: ok; ${counts.join(', ')}, policy ${config.policy}`);
   if (!withIdentity) return;
   const { loadIdentity } = await import('../../identity/load.ts');
   const { systemClock } = await import('../../clock/clock.ts');
@@ -16,4 +19,8 @@ export async function checkConfig(file: string, withIdentity: boolean): Promise<
     systemClock,
   );
   print(`identity: ${identity.spiffeId}, until ${new Date(identity.notAfter).toISOString()}`);
+}
+
+function counted(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`;
 }
