@@ -273,8 +273,11 @@ function hooks(app: () => Greeter): grpc.UntypedServiceImplementation {
         app().downloaded += size;
         if (!call.write({ data })) {
           await new Promise<void>((resolve) => {
-            call.once('drain', resolve);
-            call.once('cancelled', resolve);
+            const go = (): void => {
+              call.removeListener('drain', go).removeListener('cancelled', go);
+              resolve();
+            };
+            call.on('drain', go).on('cancelled', go);
           });
         } else await turn();
       }
