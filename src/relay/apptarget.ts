@@ -17,6 +17,8 @@ export class AppTarget implements CallTarget {
   readonly name: string;
   readonly config: AppConfig;
   readonly upstream: Upstream;
+  /** Called when a connection to the app has closed: the app may be gone. */
+  onClosed: () => void = () => {};
   readonly #context: RelayContext;
 
   constructor(context: RelayContext, config: AppConfig) {
@@ -49,6 +51,7 @@ export class AppTarget implements CallTarget {
     metrics.connectionsOpen.of('local-app').dec();
     const remote = formatAddress(this.config.address);
     recorder.record({ type: 'connection.closed', side: 'local-app', remote, reason, detail });
+    this.onClosed();
   }
 
   assign(call: Call): void {
@@ -80,6 +83,7 @@ export class AppTarget implements CallTarget {
   async probe(): Promise<void> {
     if (this.upstream.connected) return;
     (await connectTo(this.config.address, CONNECT_TIMEOUT_MS)).destroy();
+    this.upstream.reachable();
   }
 }
 

@@ -207,6 +207,12 @@ export class Upstream {
     call.waitingAt = undefined;
   }
 
+  /** It has been seen to accept connections: a failed dial is backed off no longer. */
+  reachable(): void {
+    this.#retryAt = 0;
+    this.#failures = 0;
+  }
+
   #mayDial(): boolean {
     return this.#dialling === 0 && this.#connections.length < this.#options.maxConnections;
   }

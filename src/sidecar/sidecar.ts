@@ -176,17 +176,18 @@ export class Sidecar {
       const { service } = app.config;
       const task = this.readiness.task(`app ${service}`);
       this.#health.setStatus(service, false);
-      return {
-        service,
-        probe: () => app.probe(),
-        onChange: (answers: boolean) => {
-          if (answers) task.done();
-          else task.pending();
-          this.#health.setStatus(service, answers);
-        },
+      const onChange = (answers: boolean): void => {
+        if (answers) task.done();
+        else task.pending();
+        this.#health.setStatus(service, answers);
       };
+      return { service, probe: () => app.probe(), onChange };
     });
-    this.#watch = new AppWatch(this.#clock, watched);
+    const watch = new AppWatch(this.#clock, watched);
+    this.#watch = watch;
+    for (const [i, app] of this.#parts.apps.entries()) {
+      app.onClosed = () => watch.askNow(watched[i] as (typeof watched)[number]);
+    }
   }
 
   get bound(): BoundAddresses {
