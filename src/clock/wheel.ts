@@ -48,14 +48,10 @@ export class Wheel {
     this.#size++;
   }
 
+  /** The entry does not fire any more. */
   remove(entry: WheelEntry): void {
-    const slot = entry.wheelSlot;
-    if (slot === undefined) return;
-    const last = slot.pop() as WheelEntry;
-    if (last !== entry) {
-      slot[entry.wheelIndex] = last;
-      last.wheelIndex = entry.wheelIndex;
-    }
+    if (entry.wheelSlot === undefined) return;
+    takeOut(entry);
     entry.wheelSlot = undefined;
     if (--this.#size === 0) {
       this.#clock.clear(this.#timer);
@@ -69,12 +65,31 @@ export class Wheel {
     while (now - this.#lastTick >= this.#tickMs) {
       this.#lastTick += this.#tickMs;
       this.#at = (this.#at + 1) % this.#slots.length;
-      for (const entry of this.#slots[this.#at] as WheelEntry[]) {
-        if (entry.wheelTurns === 0) due.push(entry);
-        else entry.wheelTurns--;
+      const slot = this.#slots[this.#at] as WheelEntry[];
+      for (let i = slot.length - 1; i >= 0; i--) {
+        const entry = slot[i] as WheelEntry;
+        if (entry.wheelTurns > 0) {
+          entry.wheelTurns--;
+          continue;
+        }
+        takeOut(entry);
+        entry.wheelSlot = due;
+        entry.wheelIndex = due.push(entry) - 1;
       }
     }
-    for (const entry of due) this.remove(entry);
-    for (const entry of due) entry.onTimeout();
+    // What fires may remove what is due with it.
+    for (let entry = due.at(-1); entry !== undefined; entry = due.at(-1)) {
+      this.remove(entry);
+      entry.onTimeout();
+    }
   }
+}
+
+/** Takes the entry out of its slot, whose last entry fills the gap. */
+function takeOut(entry: WheelEntry): void {
+  const slot = entry.wheelSlot as WheelEntry[];
+  const last = slot.pop() as WheelEntry;
+  if (last === entry) return;
+  slot[entry.wheelIndex] = last;
+  last.wheelIndex = entry.wheelIndex;
 }
