@@ -49,6 +49,8 @@ export class MeteredSink implements ByteSink {
 const BUFFER_SIZE = 65_536; // octets
 /** Above this many octets under way the writer holds DATA back. */
 const HIGH_WATER = 524_288;
+/** Above this many the other end takes nothing of what it makes us answer: it is cut off. */
+const MAX_BACKLOG = 16 * 1024 * 1024;
 /** Writes below this are copied out, so that the gathering buffer can be used again at once. */
 const SMALL_WRITE = 4096;
 /** How long an ended socket may take to close before it is destroyed. */
@@ -104,7 +106,14 @@ export class SocketWire implements Wire {
       // Until the callback the buffer belongs to the socket.
       socket.write(buffer.subarray(start, end), () => release(buffer));
     }
+    // Later, because whoever writes does not expect the end.
+    if (socket.writableLength > MAX_BACKLOG && !this.#closing) setImmediate(() => this.#cutOff());
     return socket.writableLength < HIGH_WATER;
+  }
+
+  #cutOff(): void {
+    this.#gone('flood', `it has not taken ${MAX_BACKLOG} octets of what it was sent`);
+    this.#socket.destroy();
   }
 
   close(): void {

@@ -181,7 +181,18 @@ export class SecureChannel implements RecordSink {
     }
     this.#rekeyIfDue();
     this.#blocked = this.#backlogged;
+    if (this.#blocked && this.#socket.writableLength > this.#limits.maxBacklog) this.#cutOff();
     return !this.#blocked;
+  }
+
+  /**
+   * The peer asks and does not read: owners hold back what flow control governs, but not their own answers. Later,
+   * because an owner in the middle of a write does not expect the end.
+   */
+  #cutOff(): void {
+    setImmediate(() =>
+      this.#finish('flood', `The peer has not taken ${this.#limits.maxBacklog} bytes of what it was sent`),
+    );
   }
 
   /**

@@ -82,7 +82,7 @@ export class HandshakeError extends Error {
  * - `record-timeout`: a record began and did not complete in time
  * - `key-exhausted`: the peer sealed more records under a key than the protocol allows
  * - `protocol-error`: an authentic record that means nothing here
- * - `flood`: too many KEY_UPDATE or PING
+ * - `flood`: too many KEY_UPDATE or PING, or more to send than a peer that does not read may have us keep
  * - `peer-alert`: an ALERT record
  * - `socket-error`: the operating system said so
  * - `internal-error`: an owner's callback threw

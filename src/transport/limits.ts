@@ -19,6 +19,8 @@ export interface RecordLimits extends RecordsConfig {
   readonly maxLength: number;
   /** Bytes waiting for the kernel from which on SecureChannel.write asks its owner to wait. */
   readonly backlog: number;
+  /** More than this many wait only if the peer takes nothing of what it makes us answer: it is cut off. */
+  readonly maxBacklog: number;
 }
 
 export interface TransportLimits {
@@ -53,6 +55,7 @@ export const DEFAULT_RECORD_LIMITS: RecordLimits = {
   pingWindowMs: 10_000,
   maxLength: MAX_LENGTH,
   backlog: 256 * 1024,
+  maxBacklog: 16 * 1024 * 1024,
 };
 
 /** What callers give: everything left out has its default. */
