@@ -1,7 +1,12 @@
 const SMALL_CHUNK = 4096; // octets; the first chunk of a queue that holds little
 const LARGE_CHUNK = 65_536; // octets
 
-/** A byte queue that owns what it holds: bytes are copied in, so that no read buffer stays pinned. */
+/**
+ * A byte queue that owns what it holds: octets are copied in, so that no read buffer stays pinned. Its chunks
+ * are at most about twice as large as what it holds, between 4 KiB and 64 KiB each.
+ *
+ * To read: the octets [at, at + contiguous) of `chunk` are the first; `skip` forgets as many as were used.
+ */
 export class ChunkQueue {
   #chunks: Buffer[] = [];
   #head = 0; // first unread octet of the first chunk
@@ -14,47 +19,60 @@ export class ChunkQueue {
   }
 
   push(buf: Uint8Array, start: number, end: number): void {
-    this.#length += end - start;
     while (start < end) {
       let last = this.#chunks[this.#chunks.length - 1];
       if (last === undefined || this.#tail === last.length) {
-        const size = this.#chunks.length > 0 || end - start > SMALL_CHUNK ? LARGE_CHUNK : SMALL_CHUNK;
         // Slow: a pooled slice would pin memory of others for as long as this stream stalls.
-        last = Buffer.allocUnsafeSlow(size);
+        last = Buffer.allocUnsafeSlow(chunkSize(Math.max(end - start, this.#length)));
         this.#chunks.push(last);
         this.#tail = 0;
-        if (this.#chunks.length === 1) this.#head = 0;
       }
       const n = Math.min(end - start, last.length - this.#tail);
       last.set(buf.subarray(start, start + n), this.#tail);
       this.#tail += n;
+      this.#length += n;
       start += n;
     }
   }
 
-  /** Passes up to `n` octets from the front to `take`, in pieces of one chunk, and forgets them. */
-  shift(n: number, take: (chunk: Buffer, start: number, end: number) => void): void {
-    let left = Math.min(n, this.#length);
-    this.#length -= left;
-    while (left > 0) {
-      const first = this.#chunks[0] as Buffer;
-      const end = this.#chunks.length === 1 ? this.#tail : first.length;
-      const piece = Math.min(left, end - this.#head);
-      take(first, this.#head, this.#head + piece);
-      this.#head += piece;
-      left -= piece;
-      if (this.#head === end && (this.#chunks.length > 1 || this.#length === 0)) {
-        this.#chunks.shift();
-        this.#head = 0;
-        if (this.#chunks.length === 0) this.#tail = 0;
-      }
+  /** The chunk with the first octet. Only while `length` > 0. */
+  get chunk(): Buffer {
+    return this.#chunks[0] as Buffer;
+  }
+
+  /** Where the first octet lies in `chunk`. */
+  get at(): number {
+    return this.#head;
+  }
+
+  /** How many octets lie there in one piece. */
+  get contiguous(): number {
+    if (this.#length === 0) return 0;
+    return (this.#chunks.length === 1 ? this.#tail : (this.#chunks[0] as Buffer).length) - this.#head;
+  }
+
+  /** Forgets the first `n` octets; `n` is at most `contiguous`. */
+  skip(n: number): void {
+    this.#length -= n;
+    this.#head += n;
+    if (this.#length === 0) this.clear();
+    else if (this.#head === (this.#chunks[0] as Buffer).length) {
+      this.#chunks.shift();
+      this.#head = 0;
     }
   }
 
   clear(): void {
-    this.#chunks = [];
+    if (this.#chunks.length > 0) this.#chunks = [];
     this.#head = 0;
     this.#tail = 0;
     this.#length = 0;
   }
+}
+
+/** The power of two that holds `octets`, within bounds. */
+function chunkSize(octets: number): number {
+  if (octets <= SMALL_CHUNK) return SMALL_CHUNK;
+  if (octets > LARGE_CHUNK / 2) return LARGE_CHUNK;
+  return 2 ** Math.ceil(Math.log2(octets));
 }

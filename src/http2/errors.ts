@@ -28,7 +28,7 @@ export type Side = 'local' | 'remote';
 
 /**
  * A connection error (RFC 9113 section 5.4.1): the whole connection ends with GOAWAY. `kind` names an
- * abuse limit that was crossed, for the audit.
+ * abuse limit that was crossed, for the audit. `side` is `local` for a failure of our own, with its `cause`.
  */
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
@@ -36,11 +36,14 @@ export class ConnectionError extends Error {
   readonly side: Side;
   readonly kind: FloodKind | undefined;
 
-  constructor(code: number, message: string, kind?: FloodKind, side: Side = 'remote') {
-    super(`${errorName(code)}: ${message}`);
+  constructor(code: number, message: string, options?: { kind?: FloodKind; side?: Side; cause?: unknown }) {
+    super(
+      `${errorName(code)}: ${message}`,
+      options?.cause === undefined ? undefined : { cause: options.cause },
+    );
     this.code = code;
-    this.side = side;
-    this.kind = kind;
+    this.side = options?.side ?? 'remote';
+    this.kind = options?.kind;
   }
 }
 
@@ -62,11 +65,11 @@ export type FloodKind =
   | 'ping'
   | 'settings'
   | 'priority'
+  | 'goaway'
   | 'empty-frame'
   | 'continuation'
   | 'header-list'
   | 'control-queue'
   | 'slow-preface'
   | 'slow-settings'
-  | 'slow-headers'
-  | 'stalled-streams';
+  | 'slow-headers';

@@ -1,6 +1,10 @@
 import { ConnectionError, ErrorCode } from './errors.ts';
 import { FRAME_HEADER, FrameType } from './frame.ts';
 
+const NOTHING = Buffer.alloc(0);
+const SMALL_CARRY = 256; // octets
+const LARGE_CARRY = 2048; // octets, above which room for the largest frame is made
+
 /** Takes whole frames: the payload is buf[start, end), valid until the call returns. False stops reading. */
 export interface FrameHandler {
   onFrame(type: number, flags: number, streamId: number, buf: Buffer, start: number, end: number): boolean;
@@ -13,7 +17,7 @@ export interface FrameHandler {
 export class FrameReader {
   readonly #handler: FrameHandler;
   readonly #maxFrameSize: number;
-  #carry: Buffer | undefined;
+  #carry: Buffer = NOTHING;
   #carried = 0;
 
   constructor(handler: FrameHandler, maxFrameSize: number) {
@@ -23,7 +27,7 @@ export class FrameReader {
 
   /** The type of the frame that has begun and not ended, if its header is here. */
   get partialType(): number | undefined {
-    return this.#carried >= FRAME_HEADER ? this.#carry?.[3] : undefined;
+    return this.#carried >= FRAME_HEADER ? this.#carry[3] : undefined;
   }
 
   /** Throws ConnectionError as soon as a header names a frame above our SETTINGS_MAX_FRAME_SIZE. */
@@ -70,37 +74,43 @@ export class FrameReader {
 
   /** Adds to the carried frame; returns where the next frame begins in `chunk`, or -1 to stop. */
   #complete(chunk: Buffer): number {
-    const carry = this.#carry as Buffer;
     let pos = 0;
     if (this.#carried < FRAME_HEADER) {
       pos = Math.min(FRAME_HEADER - this.#carried, chunk.length);
-      carry.set(chunk.subarray(0, pos), this.#carried);
-      this.#carried += pos;
+      this.#add(chunk, 0, pos);
       if (this.#carried < FRAME_HEADER) return -1;
     }
-    const total = FRAME_HEADER + this.#length(carry, 0);
+    const total = FRAME_HEADER + this.#length(this.#carry, 0);
+    this.#reserve(total);
     const take = Math.min(total - this.#carried, chunk.length - pos);
-    carry.set(chunk.subarray(pos, pos + take), this.#carried);
-    this.#carried += take;
+    this.#add(chunk, pos, pos + take);
     pos += take;
     if (this.#carried < total) return -1;
     this.#carried = 0;
-    const more = this.#handler.onFrame(
-      carry[3] as number,
-      carry[4] as number,
-      id(carry, 5),
-      carry,
-      FRAME_HEADER,
-      total,
-    );
+    const carry = this.#carry;
+    const type = carry[3] as number;
+    const more = this.#handler.onFrame(type, carry[4] as number, id(carry, 5), carry, FRAME_HEADER, total);
     return more ? pos : -1;
   }
 
   #keep(chunk: Buffer, pos: number): void {
-    if (chunk.length - pos >= FRAME_HEADER) this.#length(chunk, pos);
-    this.#carry ??= Buffer.allocUnsafeSlow(FRAME_HEADER + this.#maxFrameSize);
-    this.#carry.set(chunk.subarray(pos), 0);
-    this.#carried = chunk.length - pos;
+    const isHeader = chunk.length - pos >= FRAME_HEADER;
+    this.#reserve(FRAME_HEADER + (isHeader ? this.#length(chunk, pos) : 0));
+    this.#add(chunk, pos, chunk.length);
+  }
+
+  #add(chunk: Buffer, start: number, end: number): void {
+    this.#carry.set(chunk.subarray(start, end), this.#carried);
+    this.#carried += end - start;
+  }
+
+  /** Makes room for a frame. Most connections never carry a large one. */
+  #reserve(octets: number): void {
+    if (octets <= this.#carry.length) return;
+    const room = Math.max(SMALL_CARRY, octets > LARGE_CARRY ? FRAME_HEADER + this.#maxFrameSize : octets);
+    const larger = Buffer.allocUnsafeSlow(room);
+    larger.set(this.#carry.subarray(0, this.#carried));
+    this.#carry = larger;
   }
 }
 

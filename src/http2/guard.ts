@@ -2,7 +2,7 @@ import { ConnectionError, ErrorCode, type FloodKind } from './errors.ts';
 
 /** Bounds on what a peer may make us do; crossing one ends the connection with ENHANCE_YOUR_CALM. */
 export interface GuardLimits {
-  /** Frames of one kind (PING, SETTINGS, PRIORITY, empty DATA) in a window ... */
+  /** Frames of one kind (PING, SETTINGS, PRIORITY, GOAWAY, empty DATA) in a window ... */
   floodFrames: number;
   /** ... of this many ms. */
   floodWindowMs: number;
@@ -33,36 +33,69 @@ class FrameCounter {
   }
 }
 
-/** The abuse counters of one connection. */
+/** Counts resets of one cause: a bucket that leaks by streams opened, or by time. */
+class ResetCounter {
+  #count = 0;
+  #leakedAt: number;
+
+  constructor(now: number) {
+    this.#leakedAt = now;
+  }
+
+  halve(): void {
+    this.#count >>>= 1;
+  }
+
+  /** Counts one and says how many there are. */
+  add(): number {
+    return ++this.#count;
+  }
+
+  /** Forgives `perSecond`, then counts one at `now` and says how many there are. */
+  addLeaking(now: number, perSecond: number): number {
+    const forgiven = Math.floor(((now - this.#leakedAt) * perSecond) / 1000);
+    if (forgiven >= this.#count) {
+      this.#count = 0;
+      this.#leakedAt = now;
+    } else if (forgiven > 0) {
+      this.#count -= forgiven;
+      this.#leakedAt += (forgiven * 1000) / perSecond;
+    }
+    return ++this.#count;
+  }
+}
+
+/** The abuse counters of one connection. What is counted while a frame is read throws ConnectionError. */
 export class Guard {
   readonly #limits: GuardLimits;
   readonly #monotonic: () => number;
   readonly #pings = new FrameCounter();
   readonly #settings = new FrameCounter();
   readonly #priorities = new FrameCounter();
+  readonly #goaways = new FrameCounter();
   readonly #empties = new FrameCounter();
-  #control = 0;
+  readonly #resets: ResetCounter;
+  readonly #provoked: ResetCounter;
   #opened = 0;
-  #resets = 0;
-  #provoked = 0;
-  #refilledAt: number;
+  #control = 0;
 
   constructor(limits: GuardLimits, monotonic: () => number) {
     this.#limits = limits;
     this.#monotonic = monotonic;
-    this.#refilledAt = monotonic();
+    this.#resets = new ResetCounter(monotonic());
+    this.#provoked = new ResetCounter(monotonic());
   }
 
   streamOpened(): void {
-    if (!('maxRatio' in this.#limits.resets)) return;
     // Halved together with the resets, so that the ratio is of the recent streams only.
     if (++this.#opened <= 4 * this.#limits.resetBurst) return;
     this.#opened >>>= 1;
-    this.#resets >>>= 1;
-    this.#provoked >>>= 1;
+    if (!('maxRatio' in this.#limits.resets)) return;
+    this.#resets.halve();
+    this.#provoked.halve();
   }
 
-  /** HEADERS or DATA came: a PING that follows real traffic is a keepalive, not a flood. */
+  /** HEADERS or DATA, either way: a PING that goes with real traffic is a measurement or a keepalive, not a flood. */
   progress(): void {
     this.#pings.reset();
   }
@@ -79,56 +112,59 @@ export class Guard {
     this.#check(this.#priorities, 'priority');
   }
 
+  goaway(): void {
+    this.#check(this.#goaways, 'goaway');
+  }
+
   emptyFrame(): void {
     this.#check(this.#empties, 'empty-frame');
   }
 
-  /** A frame that we owe the peer was queued while it does not read. */
+  /** A frame that we owe the peer was queued while it does not read. Does not throw: owners may be the cause. */
   controlQueued(): void {
-    if (++this.#control > this.#limits.controlQueue)
-      this.#crossed('control-queue', this.#limits.controlQueue);
+    this.#control++;
   }
 
   drained(): void {
     this.#control = 0;
   }
 
+  /** Too many frames wait for a peer that does not read. */
+  get overloaded(): boolean {
+    return this.#control > this.#limits.controlQueue;
+  }
+
+  /** What `overloaded` means for the connection. */
+  overload(): ConnectionError {
+    return crossed('control-queue', this.#limits.controlQueue);
+  }
+
   /** The peer reset a stream of its own (CVE-2023-44487). */
   peerReset(): void {
-    this.#resets++;
-    this.#checkResets(this.#resets, 'rapid-reset');
+    this.#checkReset(this.#resets, 'rapid-reset');
   }
 
   /** The peer made us reset a stream by an error of its own (CVE-2025-8671). */
   provokedReset(): void {
-    this.#provoked++;
-    this.#checkResets(this.#provoked, 'provoked-reset');
+    this.#checkReset(this.#provoked, 'provoked-reset');
   }
 
-  #checkResets(count: number, kind: FloodKind): void {
+  #checkReset(counter: ResetCounter, kind: FloodKind): void {
     const { resetBurst, resets } = this.#limits;
-    if (count <= resetBurst) return;
     if ('maxRatio' in resets) {
-      if (count > this.#opened * resets.maxRatio) this.#crossed(kind, resetBurst);
-      return;
+      const count = counter.add();
+      if (count > resetBurst && count > this.#opened * resets.maxRatio) throw crossed(kind, resetBurst);
+    } else if (counter.addLeaking(this.#monotonic(), resets.perSecond) > resetBurst) {
+      throw crossed(kind, resetBurst);
     }
-    const now = this.#monotonic();
-    const forgiven = Math.floor(((now - this.#refilledAt) * resets.perSecond) / 1000);
-    if (forgiven > 0) {
-      this.#refilledAt = now;
-      this.#resets = Math.max(0, this.#resets - forgiven);
-      this.#provoked = Math.max(0, this.#provoked - forgiven);
-    }
-    if ((kind === 'rapid-reset' ? this.#resets : this.#provoked) > resetBurst)
-      this.#crossed(kind, resetBurst);
   }
 
   #check(counter: FrameCounter, kind: FloodKind): void {
-    if (counter.add(this.#monotonic(), this.#limits.floodWindowMs) > this.#limits.floodFrames)
-      this.#crossed(kind, this.#limits.floodFrames);
+    const { floodFrames, floodWindowMs } = this.#limits;
+    if (counter.add(this.#monotonic(), floodWindowMs) > floodFrames) throw crossed(kind, floodFrames);
   }
+}
 
-  #crossed(kind: FloodKind, limit: number): never {
-    throw new ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, `${kind} limit of ${limit} crossed`, kind);
-  }
+function crossed(kind: FloodKind, limit: number): ConnectionError {
+  return new ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, `${kind} limit of ${limit} crossed`, { kind });
 }

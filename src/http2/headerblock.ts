@@ -24,15 +24,13 @@ export class HeaderBlock {
       throw new ConnectionError(
         ErrorCode.ENHANCE_YOUR_CALM,
         `header block of more than ${this.#maxFrames} frames`,
-        'continuation',
+        { kind: 'continuation' },
       );
     }
     if (this.#length > this.#maxBytes) {
-      throw new ConnectionError(
-        ErrorCode.ENHANCE_YOUR_CALM,
-        `header block above ${this.#maxBytes} octets`,
-        'header-list',
-      );
+      throw new ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, `header block above ${this.#maxBytes} octets`, {
+        kind: 'header-list',
+      });
     }
     this.#fragments.push(Buffer.from(buf.subarray(start, end)));
   }

@@ -76,7 +76,8 @@ function checkValue(name: string, value: string): void {
   }
 }
 
-const DIGITS = /^[0-9]{1,16}$/;
+// At most what a number holds exactly.
+const DIGITS = /^[0-9]{1,15}$/;
 
 /** Checks `list` as a message of `kind`; throws StreamError if it is malformed. */
 export function readMessage(list: HeaderList, kind: MessageKind): Message {
@@ -180,19 +181,30 @@ function finish(message: Message, pseudo: number, host: string | undefined): voi
   if (message.kind === 'trailers') return;
   if (message.method === 'CONNECT') {
     if (pseudo !== (METHOD | AUTHORITY)) throw malformed('CONNECT takes :method and :authority only');
+    if (!AUTHORITY_TEXT.test(message.authority)) throw malformed(':authority has a forbidden character');
     return;
   }
   if ((pseudo & (METHOD | SCHEME | PATH)) !== (METHOD | SCHEME | PATH)) {
     throw malformed('request without :method, :scheme and :path');
   }
-  checkName(message.method.toLowerCase());
+  if (!METHOD_TOKEN.test(message.method)) throw malformed(':method is not a token');
+  if (!SCHEME_NAME.test(message.scheme)) throw malformed(':scheme is not a scheme');
   const { path } = message;
   if (path.charCodeAt(0) !== 0x2f && !(path === '*' && message.method === 'OPTIONS')) {
     throw malformed(':path is empty or does not begin with /');
   }
+  if (NOT_IN_PATH.test(path)) throw malformed(':path has white space or controls');
   if (host !== undefined) {
-    if (message.authority === '') message.authority = host;
+    if ((pseudo & AUTHORITY) === 0) message.authority = host;
     else if (host.toLowerCase() !== message.authority.toLowerCase())
       throw malformed('host unlike :authority');
   }
+  if (message.authority === '') throw malformed('request without :authority and host');
+  if (!AUTHORITY_TEXT.test(message.authority)) throw malformed(':authority has a forbidden character');
 }
+
+const METHOD_TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const SCHEME_NAME = /^[A-Za-z][A-Za-z0-9+.-]*$/;
+const NOT_IN_PATH = /[\x00-\x20\x7f]/;
+// RFC 3986 section 3.2 without userinfo (RFC 9113 section 8.3.1).
+const AUTHORITY_TEXT = /^[A-Za-z0-9._~!$&'()*+,;=:%[\]-]+$/;

@@ -3,19 +3,24 @@ import type { ByteSink } from './sink.ts';
 
 /**
  * Gathers the frames of one turn into a buffer of the sink and hands it over when it is full or flushed, so
- * that a turn costs one write and, inside a session, one record.
+ * that a turn costs one write and, inside a session, one record. Whatever is written asks for a flush by itself.
  */
 export class Outbox {
   readonly #sink: ByteSink;
+  readonly #schedule: () => void;
   readonly #start: number;
   readonly #limit: number;
   #buf: Buffer | undefined;
   #pos = 0;
+  #scheduled = false;
   #writable = true;
+  #backlog = 0;
   #closed = false;
 
-  constructor(sink: ByteSink) {
+  /** `schedule` is called at most once between two calls of `endTurn`. */
+  constructor(sink: ByteSink, schedule: () => void) {
     this.#sink = sink;
+    this.#schedule = schedule;
     this.#start = sink.headroom;
     this.#limit = sink.headroom + sink.capacity;
   }
@@ -25,13 +30,32 @@ export class Outbox {
     return this.#writable;
   }
 
+  /** Octets that the sink was given although it asked to hold back: frames that cannot wait. */
+  get backlog(): number {
+    return this.#backlog;
+  }
+
+  /** Nothing is written any more. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   /** The sink has drained. */
   drained(): void {
     this.#writable = true;
+    this.#backlog = 0;
   }
 
-  get pending(): boolean {
-    return this.#buf !== undefined && this.#pos > this.#start;
+  /** Asks for a flush in this turn. */
+  touch(): void {
+    if (this.#scheduled || this.#closed) return;
+    this.#scheduled = true;
+    this.#schedule();
+  }
+
+  /** The flush that was asked for is done. */
+  endTurn(): void {
+    this.#scheduled = false;
   }
 
   /** Drops what is gathered and everything that comes after: nothing follows a fatal GOAWAY. */
@@ -42,21 +66,27 @@ export class Outbox {
 
   flush(): void {
     const buf = this.#buf;
-    if (buf === undefined || this.#pos === this.#start) return;
+    if (buf === undefined) return;
     this.#buf = undefined;
+    if (this.#closed || this.#pos === this.#start) return;
+    if (!this.#writable) this.#backlog += this.#pos - this.#start;
     if (!this.#sink.write(buf, this.#start, this.#pos)) this.#writable = false;
   }
 
   /** Makes room for `octets` (at most the size of a frame header and fixed fields) in one piece. */
   #room(octets: number): Buffer {
-    let buf = this.#buf;
-    if (buf !== undefined) {
-      if (this.#pos + octets <= this.#limit) return buf;
-      this.flush();
-    }
-    buf = this.#closed ? Buffer.allocUnsafe(this.#limit) : this.#sink.acquire();
+    const buf = this.#buf;
+    if (buf !== undefined && this.#pos + octets <= this.#limit) return buf;
+    return this.#newBuffer();
+  }
+
+  #newBuffer(): Buffer {
+    this.flush();
+    // Closed, also by the write just made: what still comes goes nowhere.
+    const buf = this.#closed ? Buffer.allocUnsafe(this.#limit) : this.#sink.acquire();
     this.#buf = buf;
     this.#pos = this.#start;
+    this.touch();
     return buf;
   }
 

@@ -1,24 +1,48 @@
-import { writeData } from './frame.ts';
+import type { Encoder } from '../hpack/encoder.ts';
+import type { HeaderList } from '../hpack/headerlist.ts';
+import type { ChunkQueue } from './chunkqueue.ts';
+import { writeData, writeHeaders } from './frame.ts';
+import type { Guard } from './guard.ts';
 import type { Outbox } from './outbox.ts';
-import { DEFAULT_WINDOW, MAX_WINDOW } from './settings.ts';
+import { DEFAULT_WINDOW, MAX_WINDOW, type Settings } from './settings.ts';
 import type { Stream } from './stream.ts';
 
+const SWEEP_WAITING = 64; // streams that are over and still listed, above which the list is cleared of them
+
 /**
- * The sending half of flow control (RFC 9113 section 5.2): DATA goes out while the stream's window, the
- * connection's window and the sink allow it; the rest waits in its stream's queue, and streams take turns.
+ * Sends what streams have to say. Headers go out at once; DATA while the stream's window, the connection's
+ * window (RFC 9113 section 5.2) and the sink allow it; the rest waits in its stream's queue, and streams take
+ * turns, one frame each.
  */
 export class Sender {
   readonly #out: Outbox;
-  /** Writes what follows a stream's last queued octet: END_STREAM or trailers. */
-  readonly #onEmpty: (stream: Stream) => void;
+  readonly #encoder: Encoder;
+  /** The peer's settings, as they are at any time. */
+  readonly #remote: Readonly<Settings>;
+  readonly #guard: Guard;
+  readonly #monotonic: () => number;
+  /** Hears that END_STREAM has been written. */
+  readonly #onEnded: (stream: Stream) => void;
   #window = DEFAULT_WINDOW;
-  #ready: Stream[] = [];
+  #waiting: Stream[] = [];
   #next = 0;
+  #over = 0; // of #waiting
   #queued = 0;
 
-  constructor(out: Outbox, onEmpty: (stream: Stream) => void) {
+  constructor(
+    out: Outbox,
+    encoder: Encoder,
+    remote: Readonly<Settings>,
+    guard: Guard,
+    monotonic: () => number,
+    onEnded: (stream: Stream) => void,
+  ) {
     this.#out = out;
-    this.#onEmpty = onEmpty;
+    this.#encoder = encoder;
+    this.#remote = remote;
+    this.#guard = guard;
+    this.#monotonic = monotonic;
+    this.#onEnded = onEnded;
   }
 
   /** Octets queued on all streams. */
@@ -26,126 +50,176 @@ export class Sender {
     return this.#queued;
   }
 
-  /** Adds a connection WINDOW_UPDATE; false if the window would leave its range. */
-  grow(increment: number): boolean {
-    this.#window += increment;
-    return this.#window <= MAX_WINDOW;
+  sendHeaders(stream: Stream, list: HeaderList, fin: boolean): void {
+    if (stream.localClosed || stream.finQueued) return;
+    this.#writeHeaders(stream, list, fin);
+    if (fin) this.#onEnded(stream);
   }
 
-  /** Writes what may go now and queues a copy of the rest. Returns the octets written. */
-  send(
-    stream: Stream,
-    buf: Uint8Array,
-    start: number,
-    end: number,
-    fin: boolean,
-    maxFrame: number,
-    now: () => number,
-  ): number {
+  sendTrailers(stream: Stream, list: HeaderList): void {
+    if (stream.localClosed || stream.finQueued) return;
+    if (stream.queued > 0) {
+      stream.endQueue(list);
+      return;
+    }
+    this.#writeHeaders(stream, list, true);
+    this.#onEnded(stream);
+  }
+
+  #writeHeaders(stream: Stream, list: HeaderList, fin: boolean): void {
+    const length = this.#encoder.encode(list);
+    writeHeaders(this.#out, stream.id, this.#encoder.block, length, fin, this.#remote.maxFrameSize);
+    this.#guard.progress();
+  }
+
+  /** Writes what may go now and queues a copy of the rest. Returns the octets done with. */
+  sendData(stream: Stream, buf: Uint8Array, start: number, end: number, fin: boolean): number {
     const length = end - start;
-    if (stream.queue !== undefined && stream.queue.length > 0) {
+    if (stream.localClosed || stream.finQueued) return length;
+    if (stream.queued > 0) {
       this.#enqueue(stream, buf, start, end, fin);
       return 0;
     }
-    if (length <= maxFrame && length <= this.#window && length <= stream.sendWindow && this.#out.writable) {
-      writeData(this.#out, stream.id, buf, start, end, fin);
-      this.#window -= length;
-      stream.sendWindow -= length;
-      return length;
+    if (length === 0) {
+      // An empty frame needs no window and waits for no sink; it is only worth sending to end the stream.
+      if (fin) this.#end(stream);
+      return 0;
     }
     let at = start;
-    while (at < end && this.#out.writable) {
-      const n = Math.min(end - at, maxFrame, this.#window, stream.sendWindow);
-      if (n <= 0) break;
-      writeData(this.#out, stream.id, buf, at, at + n, fin && at + n === end);
-      this.#window -= n;
-      stream.sendWindow -= n;
-      at += n;
+    // Whoever waits comes first, lest the newest octets take every window that opens.
+    if (this.#next === this.#waiting.length) {
+      while (at < end && this.#out.writable) {
+        const n = Math.min(end - at, this.#remote.maxFrameSize, this.#window, stream.sendWindow);
+        if (n <= 0) break;
+        this.#write(stream, buf, at, at + n, fin && at + n === end);
+        at += n;
+      }
     }
-    if (at < end) {
-      stream.progressAt = now();
-      this.#enqueue(stream, buf, at, end, fin);
-    } else if (length === 0) {
-      // An empty frame needs no window, and waits for no sink: it only ends the stream.
-      writeData(this.#out, stream.id, buf, start, end, fin);
-    }
+    if (at < end) this.#enqueue(stream, buf, at, end, fin);
+    else if (fin) this.#onEnded(stream);
     return at - start;
   }
 
+  #write(stream: Stream, buf: Uint8Array, start: number, end: number, fin: boolean): void {
+    writeData(this.#out, stream.id, buf, start, end, fin);
+    this.#window -= end - start;
+    stream.moveSendWindow(start - end);
+    this.#guard.progress();
+  }
+
+  #end(stream: Stream): void {
+    writeData(this.#out, stream.id, NOTHING, 0, 0, true);
+    this.#onEnded(stream);
+  }
+
   #enqueue(stream: Stream, buf: Uint8Array, start: number, end: number, fin: boolean): void {
+    if (stream.queued === 0) stream.progress(this.#monotonic());
     stream.enqueue(buf, start, end);
     this.#queued += end - start;
-    if (fin) stream.finQueued = true;
+    if (fin) stream.endQueue(undefined);
     this.wake(stream);
   }
 
-  /** A stream got a queue from elsewhere (octets that came before it was opened). */
-  adopt(stream: Stream, now: number): void {
-    this.#queued += stream.queued;
-    stream.progressAt = now;
+  /** Queues octets that came before the stream was opened. */
+  adopt(stream: Stream, queue: ChunkQueue, fin: boolean): void {
+    stream.adopt(queue);
+    stream.progress(this.#monotonic());
+    this.#queued += queue.length;
+    if (fin) stream.endQueue(undefined);
     this.wake(stream);
   }
 
-  /** Puts a stream that may be able to send into the turn. */
+  /** Lists a stream that may be able to send. */
   wake(stream: Stream): void {
-    if (stream.ready || stream.queued === 0 || stream.sendWindow <= 0) return;
-    stream.ready = true;
-    this.#ready.push(stream);
+    if (stream.waiting || stream.queued === 0 || stream.sendWindow <= 0) return;
+    stream.setWaiting(true);
+    this.#waiting.push(stream);
+    if (this.canPump) this.#out.touch();
+  }
+
+  /** Adds a connection WINDOW_UPDATE; false if the window leaves its range. */
+  grow(increment: number): boolean {
+    this.#window += increment;
+    if (this.canPump) this.#out.touch();
+    return this.#window <= MAX_WINDOW;
   }
 
   /** Forgets the queue of a stream that is over. Returns the octets dropped. */
   drop(stream: Stream): number {
-    const dropped = stream.queued;
+    const dropped = stream.dropQueue();
     this.#queued -= dropped;
-    stream.queue?.clear();
-    stream.finQueued = false;
-    stream.trailersQueued = undefined;
+    // A peer that opens no window must not make us remember all the streams that it has reset since.
+    if (
+      stream.waiting &&
+      ++this.#over > SWEEP_WAITING &&
+      this.#over * 2 > this.#waiting.length - this.#next
+    ) {
+      this.#waiting = this.#waiting.slice(this.#next).filter(({ closed }) => !closed);
+      this.#next = 0;
+      this.#over = 0;
+    }
     return dropped;
   }
 
+  /** Something that waits could be written now. */
   get canPump(): boolean {
-    return this.#next < this.#ready.length && this.#window > 0 && this.#out.writable;
+    return this.#next < this.#waiting.length && this.#window > 0 && this.#out.writable;
   }
 
-  /** Sends from the queues, one frame a stream in turn, while windows and sink allow. */
-  pump(maxFrame: number, now: number): void {
-    while (this.#next < this.#ready.length && this.#window > 0 && this.#out.writable) {
-      const stream = this.#ready[this.#next++] as Stream;
-      if (this.#next > 1024 && this.#next * 2 > this.#ready.length) {
-        this.#ready = this.#ready.slice(this.#next);
-        this.#next = 0;
-      }
-      stream.ready = false;
-      const n = Math.min(stream.queued, stream.sendWindow, this.#window, maxFrame);
-      if (stream.closed || n <= 0) continue;
-      this.#sendQueued(stream, n);
-      stream.progressAt = now;
-      const emptied = stream.queued === 0;
-      if (!emptied) this.wake(stream);
-      stream.handler.onTaken(stream, n);
-      if (emptied && !stream.closed) this.#onEmpty(stream);
-    }
-    if (this.#next === this.#ready.length) {
-      this.#ready.length = 0;
-      this.#next = 0;
+  /** Sends from the queues while windows and sink allow. */
+  pump(): void {
+    if (!this.canPump) return;
+    const now = this.#monotonic();
+    while (this.canPump) {
+      const stream = this.#waiting[this.#next++] as Stream;
+      this.#compact();
+      stream.setWaiting(false);
+      if (!stream.closed) this.#pumpOne(stream, now);
+      else if (this.#over > 0) this.#over--;
     }
   }
 
-  #sendQueued(stream: Stream, n: number): void {
+  #compact(): void {
+    if (this.#next === this.#waiting.length) {
+      this.#waiting.length = 0;
+    } else if (this.#next > 1024 && this.#next * 2 > this.#waiting.length) {
+      this.#waiting = this.#waiting.slice(this.#next);
+    } else {
+      return;
+    }
+    this.#next = 0;
+  }
+
+  #pumpOne(stream: Stream, now: number): void {
     const queue = stream.queue;
     if (queue === undefined) return;
-    this.#window -= n;
-    stream.sendWindow -= n;
-    this.#queued -= n;
-    queue.shift(n, (chunk, start, end) => {
-      n -= end - start;
-      const last = n === 0 && queue.length === 0;
-      // END_STREAM rides on the last octets; trailers go out behind them.
-      writeData(this.#out, stream.id, chunk, start, end, last && this.#endsStream(stream));
-    });
+    let budget = Math.min(queue.length, stream.sendWindow, this.#window, this.#remote.maxFrameSize);
+    let sent = 0;
+    while (budget > 0) {
+      const n = Math.min(budget, queue.contiguous);
+      const last = n === queue.length && stream.finQueued && stream.trailersQueued === undefined;
+      this.#write(stream, queue.chunk, queue.at, queue.at + n, last);
+      // The sink may have ended the connection, and with it this queue.
+      if (stream.closed) break;
+      queue.skip(n);
+      this.#queued -= n;
+      budget -= n;
+      sent += n;
+    }
+    if (sent === 0) return;
+    stream.progress(now);
+    if (queue.length > 0) this.wake(stream);
+    else if (stream.finQueued) this.#endQueued(stream);
+    stream.handler.onTaken(stream, sent);
   }
 
-  #endsStream(stream: Stream): boolean {
-    return stream.finQueued && stream.trailersQueued === undefined;
+  /** The last octet of a stream's queue has been written, and nothing comes after it but the end. */
+  #endQueued(stream: Stream): void {
+    const trailers = stream.trailersQueued;
+    stream.dropQueue();
+    if (trailers !== undefined) this.#writeHeaders(stream, trailers, true);
+    this.#onEnded(stream);
   }
 }
+
+const NOTHING = new Uint8Array(0);

@@ -10,6 +10,7 @@ export const SettingId = {
   MAX_HEADER_LIST_SIZE: 0x6,
 } as const;
 
+export const DEFAULT_HEADER_TABLE_SIZE = 4096; // octets
 export const DEFAULT_WINDOW = 65_535; // octets
 export const MAX_WINDOW = 2 ** 31 - 1; // octets
 export const MIN_MAX_FRAME_SIZE = 16_384; // octets
@@ -26,7 +27,7 @@ export interface Settings {
 }
 
 export const initialSettings = (): Settings => ({
-  headerTableSize: 4096,
+  headerTableSize: DEFAULT_HEADER_TABLE_SIZE,
   enablePush: true,
   maxConcurrentStreams: Number.POSITIVE_INFINITY,
   initialWindowSize: DEFAULT_WINDOW,
@@ -37,19 +38,30 @@ export const initialSettings = (): Settings => ({
 export const SETTING_LENGTH = 6; // octets: identifier u16, value u32
 
 /**
- * Applies one SETTINGS payload to `settings`, in order (RFC 9113 section 6.5.3). Unknown identifiers are
- * ignored. Throws ConnectionError for values out of range.
+ * Applies one SETTINGS payload of the peer to `settings`, in order (RFC 9113 section 6.5.3), and tells
+ * `onTableSize` of each header table size on the way. `role` is ours. Unknown identifiers are ignored. Throws
+ * ConnectionError for values out of range.
  */
-export function applySettings(settings: Settings, buf: Buffer, start: number, end: number): void {
+export function applySettings(
+  settings: Settings,
+  role: 'client' | 'server',
+  buf: Buffer,
+  start: number,
+  end: number,
+  onTableSize: (octets: number) => void,
+): void {
   for (let at = start; at < end; at += SETTING_LENGTH) {
     const value = buf.readUInt32BE(at + 2);
     switch (buf.readUInt16BE(at)) {
       case SettingId.HEADER_TABLE_SIZE:
         settings.headerTableSize = value;
+        onTableSize(value);
         break;
       case SettingId.ENABLE_PUSH:
-        if (value > 1)
-          throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_ENABLE_PUSH is not 0 or 1');
+        // A server must not set it to 1.
+        if (value > (role === 'server' ? 1 : 0)) {
+          throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, `SETTINGS_ENABLE_PUSH of ${value}`);
+        }
         settings.enablePush = value === 1;
         break;
       case SettingId.MAX_CONCURRENT_STREAMS:
@@ -57,10 +69,8 @@ export function applySettings(settings: Settings, buf: Buffer, start: number, en
         break;
       case SettingId.INITIAL_WINDOW_SIZE:
         if (value > MAX_WINDOW) {
-          throw new ConnectionError(
-            ErrorCode.FLOW_CONTROL_ERROR,
-            'SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1',
-          );
+          const message = 'SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1';
+          throw new ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, message);
         }
         settings.initialWindowSize = value;
         break;

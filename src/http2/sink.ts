@@ -11,7 +11,8 @@ export interface ByteSink {
   acquire(): Buffer;
   /**
    * Takes the octets [start, end) of a buffer from `acquire`; the buffer is the sink's from now on.
-   * False asks the caller to hold DATA back until it is told that the sink has drained.
+   * False asks the caller to hold DATA back until it is told that the sink has drained. What must go out all
+   * the same (control frames, headers) may still be written.
    */
   write(buffer: Buffer, start: number, end: number): boolean;
 }

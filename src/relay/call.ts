@@ -194,7 +194,12 @@ export class Call implements StreamHandler, WheelEntry {
   }
 
   onReset(stream: Stream, code: number, origin: ResetOrigin): void {
-    if (this.#done) return;
+    if (this.#done) {
+      // What still waits for a side that is gone, or does not take it, is given up.
+      if (stream === this.#down) this.#up?.reset(ErrorCode.CANCEL);
+      else if (origin === 'stalled') this.#down.reset(ErrorCode.CANCEL);
+      return;
+    }
     if (stream === this.#down) {
       this.#grpcStatus = GrpcStatus.CANCELLED;
       this.#error = origin === 'remote' ? undefined : 'caller-lost';
@@ -274,7 +279,10 @@ export class Call implements StreamHandler, WheelEntry {
     const context = this.#context;
     if (this.wheelSlot !== undefined) context.wheel.remove(this);
     this.waitingAt?.leave(this);
-    this.#body?.clear();
+    if (this.#body !== undefined) {
+      this.#down.credit(this.#body.length);
+      this.#body = undefined;
+    }
     if (this.#upConnection !== undefined) this.#upConnection.calls--;
     const session = this.#session;
     if (session !== undefined) {

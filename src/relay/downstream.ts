@@ -123,6 +123,12 @@ export class DownstreamConnection implements ConnectionHandler {
     if (error !== undefined) {
       this.#endReason = error.kind === undefined ? 'protocol-error' : 'flood';
       this.#endDetail = error.message;
+      if (error.side === 'local') {
+        this.#context.log.error(
+          { remote: this.remote, error: stackOf(error.cause) },
+          'a bug ended a connection',
+        );
+      }
       if (error.kind !== undefined) {
         const side = this.session === undefined ? 'app' : 'peer';
         this.#context.metrics.floods.of(side, error.kind).inc();
@@ -156,4 +162,8 @@ export class DownstreamConnection implements ConnectionHandler {
   end(): void {
     this.connection.shutDown();
   }
+}
+
+function stackOf(cause: unknown): string {
+  return cause instanceof Error && cause.stack !== undefined ? cause.stack : String(cause);
 }
