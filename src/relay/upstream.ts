@@ -147,6 +147,11 @@ export class Upstream {
     return load;
   }
 
+  /** Connections that are not closed. */
+  get open(): number {
+    return this.#all.size;
+  }
+
   get connected(): boolean {
     return this.#connections.length > 0;
   }

@@ -60,6 +60,7 @@ export interface BoundAddresses {
 const CONNECTIONS_PER_ENDPOINT = 8;
 /** After the last call: for CLOSE to be answered, and for audit adapters to take what is left. */
 const CLOSE_MS = 2000;
+const POLL_MS = 20;
 const AUDIT_CLOSE_MS = 5000;
 
 interface Parts {
@@ -231,25 +232,24 @@ export class Sidecar {
     this.#log.info({ reason, calls: context.calls, deadlineMs }, 'draining');
     egress.drain();
     ingress.drain();
-    await this.#idle(deadlineMs);
+    // A connection that is open could still bring a call.
+    const idle = (): boolean => context.calls === 0 && egress.connections === 0 && ingress.connections === 0;
+    await this.#until(idle, deadlineMs);
   }
 
-  /** Until no call is under way and no connection that could still bring one is open. */
-  #idle(deadlineMs: number): Promise<void> {
-    const { context, egress, ingress } = this.#parts;
+  /** Resolves once `done` says so, or after the deadline. */
+  #until(done: () => boolean, deadlineMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const idle = (): boolean =>
-        context.calls === 0 && egress.connections === 0 && ingress.connections === 0;
-      const done = (): void => {
+      const end = (): void => {
         this.#clock.clear(deadline);
         this.#clock.clear(poll);
         resolve();
       };
-      const deadline = this.#clock.after(deadlineMs, done);
-      const poll = this.#clock.every(20, () => {
-        if (idle()) done();
+      const deadline = this.#clock.after(deadlineMs, end);
+      const poll = this.#clock.every(POLL_MS, () => {
+        if (done()) end();
       });
-      if (idle()) done();
+      if (done()) end();
     });
   }
 
@@ -263,7 +263,7 @@ export class Sidecar {
   }
 
   async #stop(reason: string): Promise<number> {
-    const { context, egress, ingress, targets, sessions, limits, lag } = this.#parts;
+    const { context, egress, ingress, targets, apps, sessions, limits, lag } = this.#parts;
     const callsCut = context.calls;
     this.#watch?.close();
     egress.close();
@@ -272,6 +272,10 @@ export class Sidecar {
     await sessions.close(CLOSE_MS);
     ingress.destroy();
     egress.destroy();
+    const upstreams = [...targets.flatMap((target) => target.upstreams), ...apps.map((app) => app.upstream)];
+    const closed = (): boolean =>
+      egress.connections === 0 && ingress.connections === 0 && upstreams.every(({ open }) => open === 0);
+    await this.#until(closed, CLOSE_MS);
     limits.close();
     lag.stop();
     context.recorder.record({ type: 'sidecar.stopped', reason, callsCut });
