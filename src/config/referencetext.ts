@@ -64,8 +64,8 @@ Ingress asks \`ingress.allow\` about each call: the peer's proven SPIFFE ID and 
 - A call that no rule matches is denied. With \`policy: open\` it passes; rules that deny still hold.
 - \`*\` never crosses a \`/\`: \`spiffe://shop.example/ns/shop/*\` matches no ID with \`/sa/...\` behind it, and \`/*/*\` is every
   gRPC method.
-- Methods are compared as sent, byte by byte, without a query. An app that also serves plain HTTP and reads \`%41\` as \`A\`
-  is protected by rules that allow, not by rules that deny.
+- Methods are compared without a query. A path that a server may read as another (\`%44rop\` as \`Drop\`, \`a/../b\`, \`//a\`, a
+  fragment, a slash at the end) must be allowed as both; servers that also ignore case are protected by rules that allow.
 
 ## Exposure
 

@@ -2,6 +2,7 @@
 import { LRUCache } from 'lru-cache';
 import type { AllowRule } from '../config/config.ts';
 import { Glob } from './glob.ts';
+import { tidyPath } from './tidypath.ts';
 
 /** Remembered answers; a pair beyond costs a walk over the rules and drops the least recently used. */
 const REMEMBERED = 4_096;
@@ -58,7 +59,7 @@ export class AccessPolicy {
 
   /**
    * `peer` is the proven SPIFFE ID; `method` is the call's `:path`, which for gRPC is `/package.Service/Method`.
-   * A query is no part of the method.
+   * A query is no part of the method. A path that servers may read as another one has to be allowed as both.
    */
   check(peer: string, method: string): Decision {
     const query = method.indexOf('?');
@@ -79,10 +80,21 @@ export class AccessPolicy {
   }
 
   #judge(peer: string, method: string): Decision {
+    const decision = this.#judgeAs(peer, method);
+    const tidy = tidyPath(method);
+    return tidy === method ? decision : stricter(decision, this.#judgeAs(peer, tidy));
+  }
+
+  #judgeAs(peer: string, method: string): Decision {
     for (const rule of this.#rules) {
       if (!rule.peer.matches(peer)) continue;
       for (const glob of rule.methods) if (glob.matches(method)) return rule.decision;
     }
     return this.#otherwise;
   }
+}
+
+function stricter(one: Decision, other: Decision): Decision {
+  if (!one.allowed) return one;
+  return !other.allowed || other.auditOnly === true ? other : one;
 }

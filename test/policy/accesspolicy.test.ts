@@ -72,6 +72,36 @@ describe('an access policy', () => {
     expect(policy.check(WEB, '/shop.Greeter/Hello?x=/y').allowed).toBe(true);
   });
 
+  it('holds a path to what a server may read it as, besides what it says', () => {
+    const spellings = ['%44rop', '%2544rop', 'Drop#', 'Drop/', 'Drop/.', './Drop', 'x/../Drop', '/Drop'];
+    const paths = [
+      ...spellings.map((name) => `/shop.Admin/${name}`),
+      '//shop.Admin/Drop',
+      '/shop.Admin\\Drop',
+      '/shop.Greeter/..%2fshop.Admin%2fDrop',
+      '/shop.Greeter/%2e%2e/shop.Admin/Drop?x',
+    ];
+    const deny = rule(WEB, '/shop.Admin/*', 'deny');
+    const open = new AccessPolicy([deny], 'open');
+    const wide = new AccessPolicy([rule(WEB, '/*/*'), rule(WEB, '/*/*/*'), deny], 'enforce');
+    const narrow = new AccessPolicy(
+      [rule(WEB, '/shop.Greeter/*'), rule(WEB, '/shop.Greeter/*/*/*')],
+      'enforce',
+    );
+    for (const path of paths) {
+      expect([path, open.check(WEB, path).allowed]).toEqual([path, false]);
+      expect([path, wide.check(WEB, path).allowed]).toEqual([path, false]);
+      expect([path, narrow.check(WEB, path).allowed]).toEqual([path, false]);
+    }
+    expect(narrow.check(WEB, '/shop.Greeter/a%20b')).toEqual({ allowed: true, rule: 0 });
+    const audited = new AccessPolicy([rule(WEB, '/shop.Greeter/*'), rule(WEB, '/*/*', 'audit')], 'enforce');
+    expect(audited.check(WEB, '/shop.Greeter/..%2fa.B%2fC')).toEqual({
+      allowed: true,
+      rule: 1,
+      auditOnly: true,
+    });
+  });
+
   it('remembers a bounded number of answers, and no long ones', () => {
     const policy = new AccessPolicy([rule(WEB, '/*/*')], 'enforce');
     for (let i = 0; i < 10_000; i++) expect(policy.check(WEB, `/a.B/${i}`).allowed).toBe(true);
