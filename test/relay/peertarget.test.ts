@@ -1,0 +1,188 @@
+import { describe, expect, it } from 'vitest';
+import type { Call } from '../../src/relay/call.ts';
+import { RelayError } from '../../src/relay/errors.ts';
+import { PeerTarget } from '../../src/relay/peertarget.ts';
+import type { Lookup } from '../../src/relay/resolver.ts';
+import type { Upstream } from '../../src/relay/upstream.ts';
+import { FakeClock } from '../harness/fake-clock.ts';
+import { contextOn, settled } from './memorywire.ts';
+
+/** An upstream whose load and health the test sets. */
+class Place {
+  readonly address: string;
+  load = 0;
+  healthy = true;
+  drained = false;
+  readonly taken: Caller[] = [];
+
+  constructor(address: string) {
+    this.address = address;
+  }
+
+  assign(call: Call): void {
+    this.taken.push(call as unknown as Caller);
+  }
+
+  drain(): void {
+    this.drained = true;
+  }
+}
+
+class Caller {
+  done = false;
+  error: string | undefined;
+  tried: unknown[] | undefined;
+
+  fail(error: RelayError): void {
+    this.error = error.code;
+  }
+}
+
+interface Setting {
+  lookup?: Lookup;
+  /** What random draws, in turn, for ever. */
+  draws?: number[];
+}
+
+function make(hosts: string[], { lookup, draws = [0] }: Setting = {}) {
+  const clock = new FakeClock();
+  const places = new Map<string, Place>();
+  let drawn = 0;
+  const target = new PeerTarget(contextOn(clock), {
+    service: 'greeter.shop',
+    endpoints: hosts.map((host) => ({ host, port: 15008 })),
+    makeUpstream: (host) => {
+      const place = new Place(host);
+      places.set(host, place);
+      return place as unknown as Upstream;
+    },
+    random: () => draws[drawn++ % draws.length] as number,
+    ...(lookup === undefined ? {} : { lookup }),
+  });
+  const call = (caller = new Caller()): Caller => {
+    target.assign(caller as unknown as Call);
+    return caller;
+  };
+  const fail = (caller: Caller, at: Place): void => {
+    caller.tried = [...(caller.tried ?? []), at];
+    target.reassign(caller as unknown as Call, new RelayError('peer-unreachable', `not at ${at.address}`));
+  };
+  return { clock, places, target, call, fail };
+}
+
+const THREE = ['10.0.0.1', '10.0.0.2', '10.0.0.3'];
+const place = (places: Map<string, Place>, host: string): Place => places.get(host) as Place;
+
+describe('of several endpoints', () => {
+  it('a call goes to the less loaded of two that are drawn', () => {
+    const { places, call } = make(THREE, { draws: [0, 0.6] }); // the first and the third
+    place(places, '10.0.0.1').load = 5;
+    place(places, '10.0.0.2').load = 0;
+    place(places, '10.0.0.3').load = 4;
+    call();
+    expect(place(places, '10.0.0.3').taken).toHaveLength(1);
+  });
+
+  it('the same one is never drawn twice', () => {
+    for (const draws of [
+      [0, 0],
+      [0.4, 0.4],
+      [0.99, 0.99],
+    ]) {
+      const { places, call } = make(THREE, { draws });
+      // Whichever is drawn first is the most loaded: the other is chosen, which must be another one.
+      const first = place(places, THREE[Math.floor((draws[0] as number) * 3)] as string);
+      first.load = 100;
+      call();
+      expect(first.taken).toHaveLength(0);
+    }
+  });
+
+  it('one whose dial failed is left out while another is healthy', () => {
+    const { places, call } = make(THREE, { draws: [0, 0] });
+    place(places, '10.0.0.1').healthy = false;
+    place(places, '10.0.0.2').healthy = false;
+    place(places, '10.0.0.3').load = 1000;
+    call();
+    expect(place(places, '10.0.0.3').taken).toHaveLength(1);
+  });
+
+  it('all are tried when none is healthy', () => {
+    const { places, call } = make(THREE, { draws: [0, 0] });
+    for (const each of places.values()) each.healthy = false;
+    call();
+    expect([...places.values()].filter(({ taken }) => taken.length > 0)).toHaveLength(1);
+  });
+
+  it('a call that failed at one goes to each other one, once, and then fails with the last reason', () => {
+    const { places, call, fail } = make(THREE);
+    const caller = call();
+    for (let i = 0; i < 3; i++) {
+      const at = [...places.values()].find(({ taken }) => taken.includes(caller)) as Place;
+      at.taken.length = 0;
+      fail(caller, at);
+    }
+    expect(caller.error).toBe('peer-unreachable');
+    expect(caller.tried).toHaveLength(3);
+    expect(new Set(caller.tried).size).toBe(3);
+  });
+});
+
+describe('an endpoint’s DNS name', () => {
+  it('stands for all its addresses', async () => {
+    const { places, call } = make(['greeter'], {
+      lookup: async () => ({ addresses: ['10.0.0.1', '::2'], ttlMs: 5000 }),
+    });
+    const caller = call();
+    await settled();
+    expect([...places.keys()]).toEqual(['10.0.0.1', '::2']);
+    expect([...places.values()].flatMap(({ taken }) => taken)).toEqual([caller]);
+    expect(caller.tried).toEqual([]); // it has waited: its deadline must be shortened
+  });
+
+  it('is looked up again on its TTL; addresses that are gone are drained, those that stay are kept', async () => {
+    const answers = [
+      ['10.0.0.1', '10.0.0.2'],
+      ['10.0.0.2', '10.0.0.3'],
+    ];
+    const { clock, places, target, call } = make(['greeter'], {
+      lookup: async () => ({ addresses: answers.shift() ?? [], ttlMs: 5000 }),
+    });
+    call();
+    await settled();
+    const stays = place(places, '10.0.0.2');
+    clock.advance(5000);
+    const meanwhile = call(); // served by what is known while it is looked up
+    expect([...places.values()].flatMap(({ taken }) => taken)).toContain(meanwhile);
+    await settled();
+    expect(place(places, '10.0.0.1').drained).toBe(true);
+    expect(place(places, '10.0.0.2')).toBe(stays);
+    expect(target.upstreams).toHaveLength(2);
+  });
+
+  it('without any address fails the call, and says which name', async () => {
+    const { call } = make(['greeter'], { lookup: () => Promise.reject(new Error('ENOTFOUND')) });
+    const caller = call();
+    await settled();
+    expect(caller.error).toBe('peer-unresolved');
+  });
+
+  it('without any address leaves the endpoints that are addresses', async () => {
+    const { places, call } = make(['10.0.0.1', 'greeter'], {
+      lookup: () => Promise.reject(new Error('ENOTFOUND')),
+    });
+    const caller = call();
+    await settled();
+    expect(place(places, '10.0.0.1').taken).toEqual([caller]);
+  });
+
+  it('is not waited for by a call that has ended meanwhile', async () => {
+    const { places, call } = make(['greeter'], {
+      lookup: async () => ({ addresses: ['10.0.0.1'], ttlMs: 5000 }),
+    });
+    const caller = call();
+    caller.done = true;
+    await settled();
+    expect(place(places, '10.0.0.1').taken).toEqual([]);
+  });
+});

@@ -1,0 +1,243 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { headerField } from '../../src/hpack/field.ts';
+import { HeaderList } from '../../src/hpack/headerlist.ts';
+import type { StreamHandler } from '../../src/http2/stream.ts';
+import type { Call } from '../../src/relay/call.ts';
+import type { RelayContext } from '../../src/relay/context.ts';
+import { RelayError } from '../../src/relay/errors.ts';
+import { type Dialled, Upstream, type UpstreamConnection } from '../../src/relay/upstream.ts';
+import { FakeClock } from '../harness/fake-clock.ts';
+import { contextOn, MemoryWire, settled } from './memorywire.ts';
+
+const REQUEST = HeaderList.of([
+  headerField(':method', 'POST'),
+  headerField(':scheme', 'http'),
+  headerField(':path', '/shop.Greeter/SayHello'),
+  headerField(':authority', 'greeter.shop'),
+]);
+
+/** A call as an Upstream sees it: it opens its stream when it may, and remembers what it was told. */
+class Caller {
+  tried: Upstream[] | undefined;
+  waitingAt: Upstream | undefined;
+  to: UpstreamConnection | undefined;
+  error: string | undefined;
+  readonly plan = {
+    target: { reassign: (_call: unknown, error: RelayError) => this.fail(error) },
+  };
+
+  ready(to: UpstreamConnection): void {
+    this.to = to;
+    const quiet: StreamHandler = { onHeaders() {}, onTrailers() {}, onData() {}, onTaken() {}, onReset() {} };
+    to.connection.open(REQUEST, true, quiet);
+  }
+
+  fail(error: RelayError): void {
+    this.error = error.code;
+  }
+}
+
+let clock: FakeClock;
+let context: RelayContext;
+let upstream: Upstream;
+/** Dials under way, oldest first. */
+let dials: Array<{ resolve: (dialled: Dialled) => void; reject: (error: Error) => void }>;
+let dialled: number;
+
+function make(maxConnections = 8, http2: Parameters<typeof contextOn>[1] = {}): void {
+  context = contextOn(clock, http2);
+  upstream = new Upstream(context, {
+    name: 'greeter.shop at 10.0.0.1:15008',
+    kind: 'session',
+    maxConnections,
+    dial: () => {
+      dialled++;
+      return new Promise((resolve, reject) => dials.push({ resolve, reject }));
+    },
+  });
+}
+
+beforeEach(() => {
+  clock = new FakeClock();
+  dials = [];
+  dialled = 0;
+  vi.spyOn(Math, 'random').mockReturnValue(0.5); // the jitter
+  make();
+});
+afterEach(() => {
+  upstream.close();
+  vi.restoreAllMocks();
+});
+
+function call(): Caller {
+  const caller = new Caller();
+  upstream.assign(caller as unknown as Call);
+  return caller;
+}
+
+async function connect(maxStreams?: number): Promise<MemoryWire> {
+  const wire = new MemoryWire(context, maxStreams);
+  dials.shift()?.resolve({ wire, session: undefined });
+  await settled();
+  return wire;
+}
+
+async function refuse(): Promise<void> {
+  dials.shift()?.reject(new RelayError('peer-unreachable', 'nobody there'));
+  await settled();
+}
+
+describe('calls to one endpoint', () => {
+  it('wait for the peer’s SETTINGS, and go out in the order they came', async () => {
+    const calls = [call(), call(), call()];
+    const wire = await connect();
+    expect(calls.map(({ to }) => to)).toEqual([undefined, undefined, undefined]);
+    expect(upstream.connected).toBe(false);
+    wire.answer();
+    await settled();
+    expect(calls.every(({ to }) => to !== undefined)).toBe(true);
+    expect(wire.opened.map(({ id }) => id)).toEqual([1, 3, 5]);
+    expect([dialled, upstream.connected, upstream.load]).toEqual([1, true, 0]);
+  });
+
+  it('share one dial and, once it is up, one connection', async () => {
+    call();
+    call();
+    (await connect()).answer();
+    await settled();
+    const later = call();
+    expect(later.to).toBeDefined();
+    expect(dialled).toBe(1);
+  });
+
+  it('beyond a connection’s streams open another connection, up to the most, then wait', async () => {
+    make(2);
+    const calls = [call(), call(), call()];
+    const first = await connect(1);
+    first.answer();
+    await settled();
+    expect(dialled).toBe(2);
+    (await connect(1)).answer();
+    await settled();
+    expect(calls.map(({ to }) => to !== undefined)).toEqual([true, true, false]);
+    expect(dialled).toBe(2);
+    first.finish(0);
+    await settled();
+    expect(calls[2]?.to).toBe(calls[0]?.to);
+  });
+
+  it('beyond the queue fail at once', () => {
+    make(8, { queuedCalls: 2 });
+    expect([call(), call(), call(), call()].map(({ error }) => error)).toEqual([
+      undefined,
+      undefined,
+      'queue-full',
+      'queue-full',
+    ]);
+  });
+
+  it('that give up leave the queue', async () => {
+    make(8, { queuedCalls: 1 });
+    const first = call();
+    first.waitingAt?.leave(first as unknown as Call);
+    const second = call();
+    expect(second.error).toBeUndefined();
+    const wire = await connect();
+    wire.answer();
+    await settled();
+    expect([first.to, second.to !== undefined, wire.opened.length]).toEqual([undefined, true, 1]);
+  });
+});
+
+describe('a failed dial', () => {
+  it('is told to every call that waits, which remembers where it was', async () => {
+    const calls = [call(), call()];
+    await refuse();
+    expect(calls.map(({ error }) => error)).toEqual(['peer-unreachable', 'peer-unreachable']);
+    expect(calls[0]?.tried).toEqual([upstream]);
+    expect(calls[0]?.waitingAt).toBeUndefined();
+  });
+
+  it('is backed off: until then calls fail at once and the endpoint is not healthy', async () => {
+    call();
+    await refuse();
+    expect(upstream.healthy).toBe(false);
+    expect(call().error).toBe('peer-unreachable');
+    expect(dialled).toBe(1);
+    clock.advance(100); // half of 200 ms
+    expect(upstream.healthy).toBe(true);
+    expect(call().error).toBeUndefined();
+    expect(dialled).toBe(2);
+  });
+
+  it('doubles the pause each time, up to ten seconds, until one succeeds', async () => {
+    const pauses: number[] = [];
+    for (let i = 0; i < 9; i++) {
+      call();
+      await refuse();
+      let pause = 0;
+      for (; !upstream.healthy; pause += 50) clock.advance(50);
+      pauses.push(pause);
+    }
+    expect(pauses).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+    call();
+    const wire = await connect();
+    wire.answer();
+    await settled();
+    wire.cut('truncated');
+    await settled();
+    call();
+    await refuse();
+    clock.advance(100);
+    expect(upstream.healthy).toBe(true);
+  });
+
+  it('is also a connection that ends before its SETTINGS', async () => {
+    const waiting = call();
+    (await connect()).cut('peer-closed');
+    await settled();
+    expect(waiting.error).toBe('session-lost');
+    expect(upstream.healthy).toBe(false);
+  });
+
+  it('beside a living connection leaves the calls that wait for it alone', async () => {
+    const first = call();
+    const wire = await connect(1);
+    wire.answer();
+    await settled();
+    const second = call();
+    await refuse();
+    expect([first.error, second.error, second.to]).toEqual([undefined, undefined, undefined]);
+    wire.finish(0);
+    await settled();
+    expect(second.to).toBe(first.to);
+  });
+});
+
+describe('the end of a connection', () => {
+  it('that was told by GOAWAY sends new calls to another', async () => {
+    call();
+    const wire = await connect();
+    const server = wire.answer();
+    await settled();
+    server.drain('shutdown');
+    await settled();
+    const next = call();
+    expect(next.to).toBeUndefined();
+    expect(dialled).toBe(2);
+    (await connect()).answer();
+    await settled();
+    expect(next.to).toBeDefined();
+  });
+
+  it('of the whole upstream fails those that wait, and those that come', async () => {
+    const waiting = call();
+    upstream.drain();
+    expect(waiting.error).toBe('draining');
+    expect(call().error).toBe('draining');
+    const wire = await connect();
+    wire.answer();
+    await settled();
+    expect(upstream.connected && call().error === undefined).toBe(false);
+  });
+});
