@@ -286,7 +286,7 @@ export class Sidecar {
     this.#probes.close();
     for (const listener of [...this.#probeListeners.http, ...this.#probeListeners.grpc]) listener.destroy();
     this.#log.info({ reason, callsCut }, 'stopped');
-    this.#log.flush();
+    await this.#log.flush();
     return callsCut;
   }
 }

@@ -17,8 +17,8 @@ export interface Logger {
   error(fields: LogFields, message: string): void;
   /** A logger whose every line has these fields too. */
   child(fields: LogFields): Logger;
-  /** Writes out what is still buffered, blocking: for the end of the process. Never throws. */
-  flush(): void;
+  /** Resolves when everything is written, or a second has passed: for the end of the process. Never rejects. */
+  flush(): Promise<void>;
 }
 
 export const silentLogger: Logger = {
@@ -27,7 +27,7 @@ export const silentLogger: Logger = {
   warn: () => {},
   error: () => {},
   child: () => silentLogger,
-  flush: () => {},
+  flush: async () => {},
 };
 
 export interface LoggerOptions {
@@ -42,24 +42,21 @@ export interface LoggerOptions {
 const STDERR = 2;
 /** Lines that wait while standard error is blocked; further ones are lost, for a log never holds up a call. */
 const MAX_BUFFERED_BYTES = 1 << 20;
+const FLUSH_MS = 1000;
 
 /** A logger that writes JSON lines to standard error through pino, which is loaded unless the level is `silent`. */
 export async function openLogger(options: LoggerOptions): Promise<Logger> {
   if (options.level === 'silent') return silentLogger;
   const { default: pino } = await import('pino');
   let destination = options.destination;
-  let flush = (): void => {};
+  let flush = async (): Promise<void> => {};
   if (destination === undefined) {
-    const stderr = pino.destination({ dest: STDERR, sync: false, maxLength: MAX_BUFFERED_BYTES });
-    stderr.on('error', () => {}); // standard error is gone: nobody to tell
-    flush = () => {
-      try {
-        stderr.flushSync();
-      } catch {
-        // It is closed, or was never opened.
-      }
-    };
+    const stderr = new StandardError(
+      pino.destination({ dest: STDERR, sync: false, maxLength: MAX_BUFFERED_BYTES }),
+      options.clock,
+    );
     destination = stderr;
+    flush = () => stderr.flush();
   }
   const logger = pino(
     {
@@ -74,7 +71,44 @@ export async function openLogger(options: LoggerOptions): Promise<Logger> {
   return wrap(logger, flush).child(options.fields ?? {});
 }
 
-function wrap(pino: PinoLogger, flush: () => void): Logger {
+type Output = ReturnType<typeof import('pino')['default']['destination']>;
+
+/** Standard error, written to without blocking. `flushSync` would overtake the line that is being written. */
+class StandardError implements DestinationStream {
+  readonly #output: Output;
+  readonly #clock: Clock;
+  #written = true;
+
+  constructor(output: Output, clock: Clock) {
+    this.#output = output;
+    this.#clock = clock;
+    output.on('drain', () => {
+      this.#written = true;
+    });
+    output.on('error', () => {
+      this.#written = true; // standard error is gone: nobody to tell
+    });
+  }
+
+  write(line: string): void {
+    this.#written = false;
+    this.#output.write(line);
+  }
+
+  flush(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#clock.clear(timer);
+        resolve();
+      };
+      const timer = this.#clock.after(FLUSH_MS, done);
+      if (this.#written) done();
+      else this.#output.once('drain', done).once('error', done);
+    });
+  }
+}
+
+function wrap(pino: PinoLogger, flush: () => Promise<void>): Logger {
   return {
     debug: (fields, message) => pino.debug(fields, message),
     info: (fields, message) => pino.info(fields, message),

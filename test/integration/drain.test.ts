@@ -100,6 +100,11 @@ describe.each(['web', 'greeter'] as const)('SIGTERM to %s', (name) => {
     expect(await pair[name].stop()).toBe(0);
     expect(performance.now() - startedAt).toBeLessThan(5000); // of 30 s
     expect((await ending(pair[name])).draining).toMatchObject({ calls: 0 });
+    const log = pair[name].log
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).message);
+    expect(log.slice(-2)).toEqual(['draining', 'stopped']);
   });
 });
 

@@ -120,5 +120,5 @@ it('the silent logger takes everything and says nothing', async () => {
   expect(silent).toBe(silentLogger);
   expect(silent.child({ a: 1 })).toBe(silentLogger);
   silent.error({}, 'x');
-  silent.flush();
+  await silent.flush();
 });
