@@ -8,6 +8,7 @@ import { RelayContext } from '../../src/relay/context.ts';
 import type { Wire } from '../../src/relay/wire.ts';
 import { silentLogger } from '../../src/telemetry/log.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { noTracing } from '../../src/telemetry/tracing.ts';
 import { LEAST } from '../config/samples.ts';
 import type { FakeClock } from '../harness/fake-clock.ts';
 
@@ -18,6 +19,7 @@ export function contextOn(clock: FakeClock, http2: Partial<RelayContext['http2']
     clock,
     recorder: new Recorder({ clock, source, adapters: [] }),
     metrics: new Metrics({ version: 'test' }),
+    tracing: noTracing,
     log: silentLogger,
     http2: { ...parseConfig(LEAST, { file: 'sidecar.yaml' }).http2, ...http2 },
     auditCalls: 'none',

@@ -29,7 +29,7 @@ function open(allowConnect = true) {
   const clock = new FakeClock();
   const socket = new End();
   const heard: string[] = [];
-  let first = Buffer.alloc(0);
+  let first: Buffer = Buffer.alloc(0);
   const opening = new Opening(socket as unknown as Socket, {
     monotonic: () => clock.monotonic(),
     timeoutMs: 5000,
