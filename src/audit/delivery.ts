@@ -31,8 +31,8 @@ export class QueuedEvent {
 
 export interface DeliveryLimits {
   /**
-   * Events waiting for one adapter (and a few `audit.*` more); those of calls are dropped from nine tenths of it on, so
-   * that others still fit.
+   * Events waiting for one adapter (and a few `audit.*` more). Those that strangers cause at will are dropped from half of
+   * it on and those of calls from nine tenths, so that others still fit.
    */
   readonly queueLimit: number;
   /** Events in one write. */
@@ -87,6 +87,12 @@ const MAX_ATTEMPTS_ALONE = 8;
 /** Between two attempts once the sidecar shuts down. */
 const CLOSING_RETRY_MS = 250;
 const DROP_REPORT_MS = 1000;
+/** What anybody can cause who reaches a port. */
+const OF_STRANGERS: ReadonlySet<AuditEventType> = new Set([
+  'handshake.failed',
+  'connection.refused',
+  'tls.detected',
+]);
 /** Events about the recorder itself that fit into a queue which is full of others. */
 const OWN_EVENTS = 16;
 
@@ -252,9 +258,10 @@ export class Delivery {
     await this.#bounded('close', ms);
   }
 
-  /** Calls are many, and what the recorder says of itself must not be lost with them. */
+  /** Strangers must not crowd out the rest; calls are many; what the recorder says of itself must not be lost with them. */
   #limitFor(type: AuditEventType): number {
     const limit = this.#limits.queueLimit;
+    if (OF_STRANGERS.has(type)) return Math.ceil(limit / 2);
     if (type.startsWith('call.')) return Math.max(1, limit - Math.ceil(limit / 10));
     return type.startsWith('audit.') ? limit + OWN_EVENTS : limit;
   }

@@ -82,8 +82,15 @@ export class PeerSessions {
         const peer = this.#admit(channel);
         if (peer !== undefined) onPeer(peer);
       },
-      onRefused: ({ remoteAddress, remotePort, reason, detail, peer }) => {
-        this.#handshakeFailed('inbound', remoteOf({ remoteAddress, remotePort }), reason, detail, peer);
+      onRefused: ({ remoteAddress, remotePort, reason, detail, peer, count }) => {
+        this.#handshakeFailed(
+          'inbound',
+          remoteOf({ remoteAddress, remotePort }),
+          reason,
+          detail,
+          peer,
+          count,
+        );
       },
     });
   }
@@ -159,8 +166,9 @@ export class PeerSessions {
     reason: string,
     detail: string,
     peer?: string,
+    count = 1,
   ): void {
-    this.#context.metrics.handshakes.of(direction, reason).inc();
+    this.#context.metrics.handshakes.of(direction, reason).inc(count);
     this.#context.recorder.record({ type: 'handshake.failed', direction, remote, reason, detail, peer });
     this.#context.log.warn({ direction, remote, reason, detail, peer }, 'handshake failed');
   }

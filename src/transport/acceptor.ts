@@ -10,10 +10,11 @@ import { asHandshakeError } from './handshake.ts';
 import type { ChainVerifier } from './identityproof.ts';
 import { type LimitOverrides, type TransportLimits, transportLimits } from './limits.ts';
 import { MODES, type Mode } from './mode.ts';
+import { RefusalTally } from './refusaltally.ts';
 import { Responder } from './responder.ts';
 import type { StaticKey } from './statickey.ts';
 
-/** A connection that did not become a channel. */
+/** A connection that did not become a channel, or several of one address that came too often. */
 export interface Refusal {
   readonly remoteAddress: string;
   readonly remotePort: number;
@@ -21,6 +22,8 @@ export interface Refusal {
   readonly detail: string;
   /** The SPIFFE ID of the other end, if it was proven. */
   readonly peer: string | undefined;
+  /** How many connections this stands for. */
+  readonly count: number;
 }
 
 export interface AcceptorOptions {
@@ -47,6 +50,7 @@ export class Acceptor {
   readonly #options: AcceptorOptions;
   readonly #limits: TransportLimits;
   readonly #admission: Admission;
+  readonly #tooOften: RefusalTally;
   readonly #drivers = new Set<HandshakeDriver>();
   #closed = false;
 
@@ -54,6 +58,7 @@ export class Acceptor {
     this.#options = options;
     this.#limits = transportLimits(options.limits);
     this.#admission = new Admission(this.#limits.handshake, options.clock);
+    this.#tooOften = new RefusalTally(options.clock);
   }
 
   /** Handshakes that are not finished. */
@@ -69,23 +74,20 @@ export class Acceptor {
       socket.destroy(); // it is gone already
       return;
     }
-    const refused = (error: HandshakeError): void => {
-      this.#options.onRefused({
-        remoteAddress,
-        remotePort,
-        reason: error.code,
-        detail: error.message,
-        peer: error.peer,
-      });
+    const refused = ({ code, message, peer }: HandshakeError, count = 1): void => {
+      this.#options.onRefused({ remoteAddress, remotePort, reason: code, detail: message, peer, count });
     };
     const address = addressKey(remoteAddress);
     try {
       if (this.#closed) throw new HandshakeError('shutting-down', 'This sidecar takes no more connections');
-      this.#assertRate(address);
-      this.#handshake(socket, address, refused);
+      if (this.#admission.take(address)) {
+        this.#handshake(socket, address, refused);
+        return;
+      }
+      drop(socket);
+      this.#tooOften.add(address, (count) => refused(this.#rateLimited(address, count), count));
     } catch (cause) {
-      socket.on('error', ignore);
-      socket.destroy();
+      drop(socket);
       refused(asHandshakeError(cause));
     }
   }
@@ -98,12 +100,12 @@ export class Acceptor {
     }
   }
 
-  #assertRate(address: string): void {
-    if (this.#admission.take(address)) return;
+  #rateLimited(address: string, count: number): HandshakeError {
     const { ratePerAddress, burstPerAddress } = this.#limits.handshake;
-    throw new HandshakeError(
+    const times = count === 1 ? '' : `; ${count} connections were refused since this was said last`;
+    return new HandshakeError(
       'rate-limited',
-      `More than ${ratePerAddress} handshakes a second (burst ${burstPerAddress}) from ${address}`,
+      `More than ${ratePerAddress} handshakes a second (burst ${burstPerAddress}) from ${address}${times}`,
     );
   }
 
@@ -155,6 +157,11 @@ export class Acceptor {
       overloaded: lagMs === undefined ? undefined : () => lagMs() > handshake.maxEventLoopLagMs,
     });
   }
+}
+
+function drop(socket: Socket): void {
+  socket.on('error', ignore);
+  socket.destroy();
 }
 
 function ignore(): void {}

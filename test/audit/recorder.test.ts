@@ -255,6 +255,25 @@ describe('a full queue', () => {
     expect(recorder.stats().adapters[0]).toMatchObject({ queued: 100, dropped: 120 });
   });
 
+  it('keeps half for events that a stranger cannot cause', async () => {
+    const adapter = new Collector('a', never);
+    const { recorder, tick } = recorderOf([adapter], { queueLimit: 100 });
+    for (let i = 0; i < 200; i++) {
+      recorder.record({
+        type: 'handshake.failed',
+        direction: 'inbound',
+        remote: '192.0.2.1:1',
+        reason: 'not-hauberk',
+        detail: '',
+      });
+    }
+    await tick();
+    expect(recorder.stats().adapters[0]).toMatchObject({ queued: 50, dropped: 150 });
+    for (let i = 0; i < 50; i++) recorder.record(call());
+    await tick();
+    expect(recorder.stats().adapters[0]).toMatchObject({ queued: 90, dropped: 160 });
+  });
+
   it('bounds what is gathered between two deliveries too', () => {
     const { recorder } = recorderOf([new Collector('a')], { queueLimit: 10 });
     for (let i = 0; i < 100_000; i++) recorder.record(ready(i));

@@ -362,8 +362,11 @@ describe('a responder', () => {
     );
     for (let i = 0; i < 3; i++) await strict.connect();
     expect((await failure(strict.dial())).code).toBe('connection-lost');
-    expect((await strict.refusals.next()).reason).toBe('rate-limited');
+    expect(await strict.refusals.next()).toMatchObject({ reason: 'rate-limited', count: 1 });
+    for (let i = 0; i < 4; i++) await failure(strict.dial());
+    expect(strict.refusals.length).toBe(0); // whoever floods the port shall not flood the audit
     strict.clock.advance(1_000);
+    expect(await strict.refusals.next()).toMatchObject({ reason: 'rate-limited', count: 4 });
     await strict.connect();
     await strict.close();
   });
