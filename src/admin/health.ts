@@ -52,6 +52,8 @@ export class Health {
   accept(socket: Socket): void {
     this.#connections.add(socket);
     socket.on('error', () => socket.destroy());
+    // A FIN ends the connection: Node's HTTP/2 would leave our half of it open for ever.
+    socket.allowHalfOpen = false;
     this.#loaded ??= this.#load();
     this.#loaded.then(
       (loaded) => loaded.inject(socket),
