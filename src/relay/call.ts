@@ -17,6 +17,7 @@ import type { Decision } from '../policy/accesspolicy.ts';
 import type { Session } from '../session/session.ts';
 import type { CallSeries } from '../telemetry/metrics.ts';
 import type { CallSpan } from '../telemetry/tracing.ts';
+import { withCaller } from './callerfields.ts';
 import type { RelayContext } from './context.ts';
 import { GrpcStatus, RELAY_ERRORS, RelayError } from './errors.ts';
 import { grpcErrorHeaders, grpcErrorTrailers, httpErrorHeaders } from './reply.ts';
@@ -184,8 +185,9 @@ export class Call implements StreamHandler, WheelEntry {
   onTrailers(stream: Stream, list: HeaderList, message: Message): void {
     if (stream === this.#down) {
       this.#requestFin = true;
-      if (this.#up !== undefined) this.#up.sendTrailers(list);
-      else this.#requestTrailers = list;
+      const trailers = this.plan.direction === 'ingress' ? withCaller(list, []) : list;
+      if (this.#up !== undefined) this.#up.sendTrailers(trailers);
+      else this.#requestTrailers = trailers;
       return;
     }
     this.#grpcStatus = message.grpcStatus;

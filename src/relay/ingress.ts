@@ -1,8 +1,8 @@
 /** The ingress side: takes peers' sessions, and delivers their calls to the local apps. */
 import type { Socket } from 'node:net';
 import type { ListenAddress } from '../config/config.ts';
-import { headerField } from '../hpack/field.ts';
-import { HeaderList } from '../hpack/headerlist.ts';
+import type { HeaderField } from '../hpack/field.ts';
+import type { HeaderList } from '../hpack/headerlist.ts';
 import type { Message } from '../http2/message.ts';
 import type { RateLimits } from '../limit/ratelimits.ts';
 import type { AccessPolicy, Decision } from '../policy/accesspolicy.ts';
@@ -12,6 +12,7 @@ import type { CloseReason } from '../transport/errors.ts';
 import type { AppTarget } from './apptarget.ts';
 import { parseAuthority } from './authority.ts';
 import type { CallPlan } from './call.ts';
+import { callerFields, withCaller } from './callerfields.ts';
 import type { RelayContext } from './context.ts';
 import { DownstreamConnection } from './downstream.ts';
 import { RelayError } from './errors.ts';
@@ -110,7 +111,7 @@ class IngressRouter implements Router {
   readonly #options: IngressOptions;
   readonly #apps: ReadonlyMap<string, AppTarget>;
   readonly #session: Session;
-  readonly #ownFields;
+  readonly #caller: readonly HeaderField[];
 
   constructor(
     context: RelayContext,
@@ -122,7 +123,7 @@ class IngressRouter implements Router {
     this.#options = options;
     this.#apps = apps;
     this.#session = session;
-    this.#ownFields = [headerField('hauberk-peer', session.peer), headerField('hauberk-session', session.id)];
+    this.#caller = callerFields(session.peer, session.id);
   }
 
   plan(list: HeaderList, message: Message): CallPlan {
@@ -136,7 +137,7 @@ class IngressRouter implements Router {
       direction: 'ingress',
       service,
       method,
-      list: refusal === undefined ? this.#listForApp(list) : list,
+      list: refusal === undefined ? withCaller(list, this.#caller) : list,
       grpc,
       // The caller's own sidecar holds its deadline; a second clock here could only cut it short.
       timeoutMs: undefined,
@@ -175,12 +176,6 @@ class IngressRouter implements Router {
       );
     }
     return undefined;
-  }
-
-  /** With who calls, and without what a caller says of that itself. */
-  #listForApp(list: HeaderList): HeaderList {
-    const fields = list.fields.filter(({ name }) => name !== 'hauberk-peer' && name !== 'hauberk-session');
-    return HeaderList.of([...fields, ...this.#ownFields]);
   }
 
   admit(plan: CallPlan): Promise<RelayError | undefined> | RelayError | undefined {

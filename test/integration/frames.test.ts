@@ -108,6 +108,23 @@ describe('a request', () => {
     ]);
   });
 
+  it('cannot say who calls in its trailers, nor with a _', async () => {
+    const coming = app.next();
+    const stream = client.grpc(METHOD, { hauberk_peer: 'admin' }, { waitForTrailers: true } as object);
+    stream.once('wantTrailers', () => stream.sendTrailers({ 'hauberk-peer': 'admin', 'x-last': 'kept' }));
+    const { headers, stream: at } = await coming;
+    const trailers = new Promise<object>((resolve) => void at.once('trailers', resolve));
+    at.resume();
+    stream.end('body');
+    expect(Object.entries(await trailers)).toEqual([['x-last', 'kept']]);
+    expect(headers.filter(([name]) => name.startsWith('hauberk')).map(([name]) => name)).toEqual([
+      'hauberk-peer',
+      'hauberk-session',
+    ]);
+    at.respond({ ...GRPC_HEADERS, 'grpc-status': '0' }, { endStream: true });
+    await answerOf(stream);
+  });
+
   it('that ends with its headers ends with them at the app', async () => {
     const coming = app.next();
     const stream = client.grpc(METHOD, {}, { endStream: true });

@@ -1,0 +1,23 @@
+import { type HeaderField, headerField } from '../hpack/field.ts';
+import { HeaderList } from '../hpack/headerlist.ts';
+
+const PEER = 'hauberk-peer';
+const SESSION = 'hauberk-session';
+
+/** Apps behind CGI and its heirs cannot tell `_` from `-`. */
+function saysWhoCalls({ name }: HeaderField): boolean {
+  if (!name.startsWith('hauberk')) return false;
+  const plain = name.replaceAll('_', '-');
+  return plain === PEER || plain === SESSION;
+}
+
+/** The fields by which ingress tells an app who calls. */
+export function callerFields(peer: string, sessionId: string): readonly HeaderField[] {
+  return [headerField(PEER, peer), headerField(SESSION, sessionId)];
+}
+
+/** The list without what a caller says of itself in those fields, and `own` in their place; itself if that changes nothing. */
+export function withCaller(list: HeaderList, own: readonly HeaderField[]): HeaderList {
+  if (own.length === 0 && !list.fields.some(saysWhoCalls)) return list;
+  return HeaderList.of([...list.fields.filter((field) => !saysWhoCalls(field)), ...own]);
+}
