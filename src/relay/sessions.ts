@@ -57,7 +57,10 @@ export class PeerSessions {
   constructor(context: RelayContext, options: PeerSessionsOptions) {
     this.#context = context;
     this.#options = options;
-    this.#staticKey = new StaticKey(options.crypto, context.clock, options.handshake.staticKeyLifetimeMs);
+    const { staticKeyLifetimeMs, connectTimeoutMs, timeoutMs } = options.handshake;
+    // A dial takes the key before it connects.
+    const graceMs = connectTimeoutMs + timeoutMs;
+    this.#staticKey = new StaticKey(options.crypto, context.clock, staticKeyLifetimeMs, graceMs);
     this.manager = new SessionManager({
       clock: context.clock,
       ...options.session,
