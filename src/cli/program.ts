@@ -90,7 +90,7 @@ export function program(): Command {
     .addHelpText('after', example('hauberk demo --keep'))
     .action(async ({ keep }) => {
       const { demo } = await import('./demo/demo.ts');
-      if (!(await demo({ keep }))) process.exitCode = Exit.FAILED;
+      process.exitCode = await demo({ keep });
     });
 
   return root;

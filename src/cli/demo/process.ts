@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { Cleanup } from './cleanup.ts';
 
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 
@@ -26,50 +27,45 @@ export class SidecarProcess {
   readonly name: string;
   readonly ready: ReadyLine;
   readonly configFile: string;
-  readonly #child: ChildProcess;
   readonly #auditFile: string;
 
-  private constructor(
-    name: string,
-    child: ChildProcess,
-    ready: ReadyLine,
-    configFile: string,
-    auditFile: string,
-  ) {
+  private constructor(name: string, ready: ReadyLine, configFile: string, auditFile: string) {
     this.name = name;
-    this.#child = child;
     this.ready = ready;
     this.configFile = configFile;
     this.#auditFile = auditFile;
   }
 
-  /** Writes the configuration into `dir` and starts `hauberk run` with it. */
-  static async start(name: string, dir: string, yaml: string): Promise<SidecarProcess> {
+  /** Writes the configuration into `dir` and starts `hauberk run` with it. `cleanup` will end it. */
+  static async start(name: string, dir: string, yaml: string, cleanup: Cleanup): Promise<SidecarProcess> {
     const configFile = join(dir, `${name}.yaml`);
     const auditFile = join(dir, `${name}.audit.jsonl`);
     writeFileSync(configFile, `${yaml}monitoring: { adapters: [{ file: { path: ${auditFile} } }] }\n`);
+    // Nothing of our environment: a HAUBERK_* variable would change what the demo shows.
     const child = spawn(process.execPath, [MAIN, 'run', '-c', configFile], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: {},
     });
+    await cleanup.add(() => stop(child));
     let complaint = '';
     child.stderr?.on('data', (text: Buffer) => {
       complaint = (complaint + text.toString()).slice(-4000);
     });
     const ready = await new Promise<ReadyLine>((resolve, reject) => {
-      child.once('exit', (code) =>
-        reject(new Error(`the sidecar ${name} exited with ${code}:\n${complaint}`)),
+      child.once('error', reject);
+      child.once('close', (code, signal) =>
+        reject(new Error(`the sidecar ${name} ended with ${code ?? signal}:\n${complaint}`)),
       );
       createInterface({ input: child.stdout as NodeJS.ReadableStream }).once('line', (line) => {
         resolve(JSON.parse(line) as ReadyLine);
       });
     });
-    child.removeAllListeners('exit');
-    return new SidecarProcess(name, child, ready, configFile, auditFile);
+    return new SidecarProcess(name, ready, configFile, auditFile);
   }
 
-  /** The audit events so far. */
+  /** The audit events so far; a line that is still being written is left out. */
   get events(): DemoEvent[] {
-    const lines = readFileSync(this.#auditFile, 'utf8').split('\n').filter(Boolean);
+    const lines = readFileSync(this.#auditFile, 'utf8').split('\n').slice(0, -1);
     return lines.map((line) => JSON.parse(line) as DemoEvent);
   }
 
@@ -82,12 +78,12 @@ export class SidecarProcess {
     }
     return undefined;
   }
+}
 
-  /** SIGTERM, and resolves when it has drained and gone. */
-  async stop(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = new Promise((resolve) => this.#child.once('exit', resolve));
-    this.#child.kill('SIGTERM');
-    await gone;
-  }
+/** SIGTERM, and resolves when the process has drained and gone. */
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGTERM');
+  await gone;
 }
