@@ -14,11 +14,12 @@ const SIGNALS = { SIGTERM: 15, SIGINT: 2 } as const;
 
 /** `hauberk run`: until a signal. The first one drains, the second ends at once. */
 export async function run(file: string): Promise<void> {
-  // Records and reads are large and short-lived, and only a scavenge frees them. A new space that grows makes
-  // scavenges rare, so that their memory piles up until full collections take over; see bench/README.md.
-  setFlagsFromString('--semi-space-growth-factor=1');
   const configFile = resolve(file);
   const config = await loadConfigApart(configFile);
+  // Records and reads are large and short-lived, and only a scavenge frees them. A new space that grows makes
+  // scavenges rare, so that their memory piles up until full collections take over; see bench/README.md. Not
+  // before the thread above: V8 forgets the flag when another isolate is made.
+  setFlagsFromString('--semi-space-growth-factor=1');
   const configSha256 = createHash('sha256')
     .update(await readFile(configFile))
     .digest('hex');
