@@ -7,9 +7,11 @@ const SAMPLE_MS = 1000;
 const WINDOW = 15; // samples in `worstSeconds`
 const LAG_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
 
-/** The longest time between two firings of a timer since `reset`, in nanoseconds, the timer's own period included. */
+/** Times between two firings of a timer since `reset`, in nanoseconds, the timer's own period included. */
 export interface DelayMonitor {
   readonly max: number;
+  /** NaN without a firing. */
+  readonly mean: number;
   reset(): void;
   disable(): void;
 }
@@ -20,6 +22,9 @@ function nodeMonitor(): DelayMonitor {
   return {
     get max() {
       return monitor.max;
+    },
+    get mean() {
+      return monitor.mean;
     },
     reset: () => monitor.reset(),
     disable: () => void monitor.disable(),
@@ -34,6 +39,7 @@ export class EventLoopLag {
   readonly #monitor: DelayMonitor;
   readonly #timer: TimerHandle;
   readonly #recent: number[] = [];
+  #currentMs = 0;
 
   /** Begins at once; `stop` ends it. */
   constructor(clock: Clock, monitor: DelayMonitor = nodeMonitor()) {
@@ -42,9 +48,12 @@ export class EventLoopLag {
     this.#timer = clock.every(SAMPLE_MS, () => this.#sample());
   }
 
-  /** The longest delay in the last whole second, in milliseconds: what admission of handshakes goes by. */
+  /**
+   * The mean delay in the last whole second, in milliseconds: what admission of handshakes goes by. Not the longest, for
+   * one pause, such as a garbage collection's or a scrape's, would refuse all peers for a second.
+   */
   get currentMs(): number {
-    return (this.#recent.at(-1) ?? 0) * 1000;
+    return this.#currentMs;
   }
 
   /** The longest delay in the last 15 seconds, in seconds. */
@@ -58,7 +67,9 @@ export class EventLoopLag {
   }
 
   #sample(): void {
-    const lag = Math.max(0, this.#monitor.max / 1e6 - RESOLUTION_MS) / 1000;
+    const { max, mean } = this.#monitor;
+    const lag = Math.max(0, max / 1e6 - RESOLUTION_MS) / 1000;
+    this.#currentMs = Math.max(0, (mean || 0) / 1e6 - RESOLUTION_MS);
     this.#monitor.reset();
     this.perSecond.observe(lag);
     this.#recent.push(lag);
