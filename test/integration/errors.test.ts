@@ -125,6 +125,20 @@ describe('the sidecar answers in its own name', () => {
   });
 });
 
+it('a caller that is still sending when it is refused is told so, and its connection lives', async () => {
+  const { web } = await startPair();
+  const client = new RawClient(web.egress, 'nowhere.shop');
+  const stream = client.grpc('/shop.Raw/Upload');
+  stream.write(Buffer.alloc(65_536)); // a whole window, and no end
+  const answer = await answerOf(stream);
+  expect(answer.ended).toBe(true);
+  expect(fieldOf(answer.headers, 'hauberk-error')).toBe('no-route');
+  expect(answer.rstCode).toBe(0);
+  const next = await answerOf(client.grpc('/shop.Raw/Call', { ':authority': SERVICE }).end());
+  expect(fieldOf(next.headers, 'grpc-status')).toBe('12');
+  expect(client.session.destroyed).toBe(false);
+});
+
 describe('what breaks mid-call', () => {
   it('app-lost: the app dies with calls under way', async () => {
     const { client, app, greeter } = await startPair();
