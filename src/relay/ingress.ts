@@ -141,7 +141,8 @@ class IngressRouter implements Router {
       grpc,
       // The caller's own sidecar holds its deadline; a second clock here could only cut it short.
       timeoutMs: undefined,
-      series: this.#context.metrics.calls('ingress', service, app === undefined ? 'unknown' : method),
+      // A method that is refused may be any text: it shall not take the place of one that is not.
+      series: this.#context.metrics.calls('ingress', service, refusal === undefined ? method : 'unknown'),
       target: app ?? NOWHERE,
       refusal,
       decision,

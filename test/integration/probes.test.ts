@@ -163,6 +163,16 @@ describe('/metrics', () => {
     }
   });
 
+  it('counts calls that are denied under one method, whatever names a peer invents', async () => {
+    const { client, greeter } = await startPair({ greeter: { ingress: { allow: [] } } });
+    for (let i = 0; i < 3; i++) await client.unary(SayHello, { name: 'Ada' });
+    const { value } = await scrape(greeter);
+    const denied = { direction: 'ingress', grpc_status: 'PERMISSION_DENIED' };
+    expect(value('hauberk_calls_total', { ...denied, method: 'unknown' })).toBe(3);
+    expect(value('hauberk_calls_total', { ...denied, method: SayHello.path })).toBe(undefined);
+    expect(value('hauberk_calls_denied_total')).toBe(3);
+  });
+
   it('counts limits, refusals and failed handshakes', async () => {
     const { client, web, greeter } = await startPair({
       greeter: { limits: [{ scope: 'session', maxRequests: 3, window: '1h' }] },
