@@ -222,7 +222,9 @@ describe('what else comes to egress', () => {
     expect(event).toMatchObject({ listener: web.egress });
     expect(event.cure).toContain('plaintext');
     expect(await web.metric('hauberk_connections_refused_total', { reason: 'tls' })).toBe(1);
-    const secure = new grpc.Client(web.egress, grpc.credentials.createSsl());
+    const secure = new grpc.Client(web.egress, grpc.credentials.createSsl(), {
+      'grpc.ssl_target_name_override': 'greeter',
+    });
     const deadline = Date.now() + 10_000;
     await new Promise<void>((resolve) => {
       secure.makeUnaryRequest(
