@@ -243,6 +243,8 @@ export interface PairOptions {
   route?: ConfigFile;
   app?: GreeterOptions;
   client?: ClientOptions;
+  /** How both sidecars are started. */
+  start?: StartOptions;
   world?: World;
 }
 
@@ -266,7 +268,11 @@ export const SERVICE = 'greeter.shop';
 export async function startPair(options: PairOptions = {}): Promise<Pair> {
   const world = options.world ?? (await World.make());
   const app = await world.app(options.app);
-  const greeter = await world.sidecar('greeter', merge(ingressTo(world, app.address), options.greeter ?? {}));
+  const greeter = await world.sidecar(
+    'greeter',
+    merge(ingressTo(world, app.address), options.greeter ?? {}),
+    options.start,
+  );
   const web = await world.sidecar(
     'web',
     merge(
@@ -282,6 +288,7 @@ export async function startPair(options: PairOptions = {}): Promise<Pair> {
       },
       options.web ?? {},
     ),
+    options.start,
   );
   const newClient = (more: ClientOptions = {}): TestClient =>
     world.client(web.egress, { authority: SERVICE, ...options.client, ...more });
