@@ -215,8 +215,9 @@ export class Streams {
 
   #resetFor(stream: Stream, error: StreamError, origin: ResetOrigin): void {
     this.reset(stream, error.code);
-    this.#options.handler.onStreamError(stream.id, error);
     stream.handler.onReset(stream, error.code, origin);
+    // Its owner may have ended the connection.
+    if (!this.#out.closed) this.#options.handler.onStreamError(stream.id, error);
   }
 
   /** The peer's GOAWAY says that it has not looked at our streams above `last`, and will not. */
