@@ -25,7 +25,7 @@ const PATIENCE_MS = 500;
 const MIB = 1024 * 1024;
 
 const limits = {
-  handshake: { ratePerAddress: 1_000_000, burstPerAddress: 1_000_000, maxEventLoopLag: '10s' },
+  handshake: { ratePerAddress: 1_000_000, burstPerAddress: 1_000_000, maxHalfOpenPerAddress: 256 },
   log: { level: 'error' },
   monitoring: { calls: 'none' },
 };
