@@ -3,9 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { systemClock } from '../../clock/clock.ts';
+import { loadConfig } from '../../config/load.ts';
 import { Sidecar } from '../../sidecar/sidecar.ts';
 import { openLogger } from '../../telemetry/log.ts';
-import { loadConfigApart } from '../configthread.ts';
 import { Exit } from '../exit.ts';
 import { print } from '../terminal.ts';
 import { version } from '../version.ts';
@@ -14,12 +14,11 @@ const SIGNALS = { SIGTERM: 15, SIGINT: 2 } as const;
 
 /** `hauberk run`: until a signal. The first one drains, the second ends at once. */
 export async function run(file: string): Promise<void> {
-  const configFile = resolve(file);
-  const config = await loadConfigApart(configFile);
   // Records and reads are large and short-lived, and only a scavenge frees them. A new space that grows makes
-  // scavenges rare, so that their memory piles up until full collections take over; see bench/README.md. Not
-  // before the thread above: V8 forgets the flag when another isolate is made.
+  // scavenges rare, so that their memory piles up until full collections take over; see bench/README.md.
   setFlagsFromString('--semi-space-growth-factor=1');
+  const configFile = resolve(file);
+  const config = await loadConfig(configFile);
   const configSha256 = createHash('sha256')
     .update(await readFile(configFile))
     .digest('hex');
