@@ -1,4 +1,4 @@
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { formatAddress } from '../config/address.ts';
 import type { ListenAddress } from '../config/config.ts';
@@ -57,17 +57,14 @@ export class Listener {
     server.on('connection', onSocket);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) => reject(listenError(what, address, cause)));
-      if (address.kind === 'unix') server.listen(address.path, resolve);
+      if (address.kind === 'unix') listenOnSocket(server, address.path, resolve);
       else
         server.listen(
           { host: address.host, port: address.port, ipv6Only: address.host.includes(':') },
           resolve,
         );
     });
-    if (address.kind === 'unix') {
-      chmodSync(address.path, 0o660);
-      return new Listener(server, address);
-    }
+    if (address.kind === 'unix') return new Listener(server, address);
     const bound = server.address();
     const port = bound !== null && typeof bound === 'object' ? bound.port : address.port;
     return new Listener(server, { kind: 'tcp', host: address.host, port });
@@ -111,6 +108,16 @@ export class Listener {
   destroy(): void {
     this.#server.close();
     for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+/** Owner and group may connect, and nobody else at any moment: a mode that is set afterwards would come too late. */
+function listenOnSocket(server: Server, path: string, listening: () => void): void {
+  const before = process.umask(0o117);
+  try {
+    server.listen(path, listening); // binds before it returns
+  } finally {
+    process.umask(before);
   }
 }
 
