@@ -71,6 +71,7 @@ export class Egress {
   }
 
   #accept(socket: Socket, listener: Listener, route: Route | undefined): void {
+    const remote = remoteOf(socket); // a socket that is destroyed has forgotten it
     const opening = new Opening(socket, {
       monotonic: this.#context.monotonic,
       timeoutMs: this.#context.http2.prefaceTimeoutMs,
@@ -82,7 +83,7 @@ export class Egress {
       },
       onRefused: (reason, detail) => {
         this.#openings.delete(opening);
-        this.#refused(socket, listener, reason, detail);
+        this.#refused(remote, listener, reason, detail);
       },
       onClosed: () => this.#openings.delete(opening),
     });
@@ -94,8 +95,7 @@ export class Egress {
     return parsed === undefined ? undefined : this.#table.match(parsed);
   }
 
-  #refused(socket: Socket, listener: Listener, reason: string, detail: string): void {
-    const remote = remoteOf(socket);
+  #refused(remote: string, listener: Listener, reason: string, detail: string): void {
     this.#context.metrics.refusals.of('egress', reason).inc();
     if (reason === 'tls') {
       this.#context.recorder.record({ type: 'tls.detected', listener: listener.name, remote, cure: detail });
