@@ -1,4 +1,4 @@
-/** What can be wrong with a configuration. Stable; printed by `check-config --json` and recorded by audit. */
+/** What can be wrong with a configuration. Stable, for programs that load one. */
 export type ConfigErrorCode =
   | 'file-unreadable'
   | 'file-too-large'
