@@ -259,6 +259,8 @@ export class Connection {
   /** Ends at once and orderly: GOAWAY without an error. Owners of streams hear of it before. */
   shutDown(): void {
     if (this.#ended) return;
+    this.#streams.shutDown();
+    if (this.#ended) return;
     this.#goaway.fatal(ErrorCode.NO_ERROR, 'shutdown');
     this.#out.flush();
     this.#finish(undefined);

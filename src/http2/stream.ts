@@ -25,6 +25,8 @@ export interface StreamHandler {
   onData(stream: Stream, buf: Buffer, start: number, end: number, fin: boolean): void;
   /** `n` octets that `send` had queued have been written, or dropped with the stream: they are held no longer. */
   onTaken(stream: Stream, n: number): void;
+  /** We are about to end the connection: what is answered now still goes out. onReset follows if the stream is open. */
+  onShutDown?(stream: Stream): void;
   /**
    * The stream is over before both sides have ended it; or, if it had ended, `stalled` asks the owner to give up
    * what has not been passed on. Nothing comes after.

@@ -243,6 +243,13 @@ export class Streams {
     }
   }
 
+  /** The connection will be over: the owners' last chance to answer. */
+  shutDown(): void {
+    for (const stream of [...this.#table.values()]) {
+      if (!stream.closed) stream.handler.onShutDown?.(stream);
+    }
+  }
+
   /** The connection is over. */
   endAll(error: ConnectionError | undefined): void {
     for (const stream of [...this.#table.values()]) {

@@ -5,7 +5,7 @@ const ENCODED = /%([0-9A-Fa-f]{2})/g;
 const DECODINGS = 3;
 
 /**
- * A path as the most obliging server would read it: without a fragment, percent-decoded, backslashes as slashes, empty
+ * A path as the most obliging server would read it: without query and fragment, percent-decoded, backslashes as slashes, empty
  * and dot segments removed (RFC 3986 section 5.2.4), no slash at the end. The same string where there is nothing to tidy, which is so for
  * every method of gRPC.
  */
@@ -15,8 +15,8 @@ export function tidyPath(path: string): string {
   for (let i = 0; i < DECODINGS && text.includes('%'); i++) {
     text = text.replace(ENCODED, (_all, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
   }
-  const fragment = text.indexOf('#');
-  if (fragment >= 0) text = text.slice(0, fragment);
+  const end = text.search(/[?#]/); // a query may have come to light by the decoding
+  if (end >= 0) text = text.slice(0, end);
   const segments: string[] = [];
   for (const segment of text.replaceAll('\\', '/').split('/')) {
     if (segment === '..') segments.pop();

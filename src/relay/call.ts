@@ -195,6 +195,21 @@ export class Call implements StreamHandler, WheelEntry {
     this.#complete();
   }
 
+  onShutDown(stream: Stream): void {
+    if (stream !== this.#down) return;
+    const { name } = this.plan.target;
+    if (this.#session?.isDisposed === true && this.plan.direction === 'ingress') {
+      this.fail(new RelayError('session-lost', `the session ended while the call to ${name} was under way`));
+    } else {
+      this.fail(
+        new RelayError(
+          'draining',
+          `the sidecar shut down before ${name} had answered; it may have done its work`,
+        ),
+      );
+    }
+  }
+
   onReset(stream: Stream, code: number, origin: ResetOrigin): void {
     if (this.#done) {
       // What still waits for a side that is gone, or does not take it, is given up.

@@ -77,7 +77,8 @@ describe.each(['web', 'greeter'] as const)('SIGTERM to %s', (name) => {
     await pair.app.saw('Hang', 'called');
     sidecar.signal('SIGTERM');
     expect((await chat.answer).code).toBe(14);
-    expect((await hanging).code).toBe(14);
+    const cut = await hanging;
+    expect([cut.code, cut.hauberkError]).toEqual([14, 'draining']);
     expect(await sidecar.exited).toEqual({ code: 7, signal: null });
     expect((await ending(sidecar)).last).toMatchObject({ type: 'sidecar.stopped', callsCut: 2 });
     await pair.app.saw('Hang', 'cancelled'); // the app need not work on
