@@ -73,7 +73,18 @@ describe('an access policy', () => {
   });
 
   it('holds a path to what a server may read it as, besides what it says', () => {
-    const spellings = ['%44rop', '%2544rop', 'Drop#', 'Drop/', 'Drop/.', './Drop', 'x/../Drop', '/Drop'];
+    const spellings = [
+      '%44rop',
+      '%2544rop',
+      'Drop#',
+      'Drop%3Fx',
+      'Drop%253Fx#',
+      'Drop/',
+      'Drop/.',
+      './Drop',
+      'x/../Drop',
+      '/Drop',
+    ];
     const paths = [
       ...spellings.map((name) => `/shop.Admin/${name}`),
       '//shop.Admin/Drop',
