@@ -95,11 +95,10 @@ describe.each(['web', 'greeter'] as const)('SIGTERM to %s', (name) => {
   });
 
   it('with idle connections only it does not wait', async () => {
-    const pair = await startPair();
+    // Did it wait for the deadline, the test would time out.
+    const pair = await startPair({ [name]: { drain: { deadline: '10m' } } });
     expect((await pair.client.unary(SayHello, { name: 'Ada' })).code).toBe(0);
-    const startedAt = performance.now();
     expect(await pair[name].stop()).toBe(0);
-    expect(performance.now() - startedAt).toBeLessThan(5000); // of 30 s
     expect((await ending(pair[name])).draining).toMatchObject({ calls: 0 });
     const log = pair[name].log
       .trimEnd()
