@@ -1,5 +1,8 @@
-/** HTTP for kubelets and Prometheus: /livez, /readyz, /startupz, /metrics. No secrets, no control. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+/**
+ * HTTP for kubelets and Prometheus: /livez, /readyz, /startupz, /metrics. No secrets, no control. node:http is
+ * loaded by the first connection: on Node 24 it takes 12 MiB.
+ */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -21,28 +24,39 @@ const SILENCE_MS = 10_000;
 /** Answers probes on connections that `accept` is given. */
 export class Probes {
   readonly #options: ProbesOptions;
-  readonly #server: Server;
   readonly #connections = new ConnectionCap(MAX_CONNECTIONS);
+  #server: Promise<Server> | undefined;
 
   constructor(options: ProbesOptions) {
     this.#options = options;
-    this.#server = createServer(
+  }
+
+  async #load(): Promise<Server> {
+    const { createServer } = await import('node:http');
+    const server = createServer(
       { maxHeaderSize: MAX_HEADER, keepAliveTimeout: KEEP_ALIVE_MS },
       (request, response) => {
         this.#answer(request, response).catch((error) => {
-          options.log.error({ error: String(error) }, 'a probe failed');
+          this.#options.log.error({ error: String(error) }, 'a probe failed');
           response.destroy();
         });
       },
     );
     // The server's other time limits begin with `listen`, which is not called here.
-    this.#server.timeout = SILENCE_MS;
+    server.timeout = SILENCE_MS;
+    return server;
   }
 
   /** Takes over a connection that has just been accepted. */
   accept(socket: Socket): void {
     this.#connections.add(socket);
-    this.#server.emit('connection', socket);
+    this.#server ??= this.#load();
+    const dropped = (): void => void socket.destroy();
+    socket.on('error', dropped);
+    void this.#server.then((server) => {
+      socket.off('error', dropped);
+      if (!socket.destroyed) server.emit('connection', socket);
+    });
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
