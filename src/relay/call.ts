@@ -52,8 +52,12 @@ export interface CallTarget {
   readonly name: string;
 }
 
+/** Header lists above this are not kept for as long as their call lasts: a peer may have thousands of calls open. */
+const KEPT_LIST = 4096; // octets, RFC 9113 section 6.5.2
+const NO_FIELDS = HeaderList.of([]);
+
 export class Call implements StreamHandler, WheelEntry {
-  readonly plan: CallPlan;
+  plan: CallPlan;
   /** The target's upstreams that this call has been to and not got through. */
   tried: Upstream[] | undefined;
   /** Where the call waits, if it does. */
@@ -135,6 +139,8 @@ export class Call implements StreamHandler, WheelEntry {
     const up = to.connection.open(this.#listToSend(), this.#requestFin && trailers === undefined, this, body);
     this.#up = up;
     if (trailers !== undefined) up.sendTrailers(trailers);
+    this.#requestTrailers = undefined;
+    if (this.plan.list.size > KEPT_LIST) this.plan = { ...this.plan, list: NO_FIELDS };
   }
 
   /** The headers to send on, with the deadline shortened by the time the call has waited. */
