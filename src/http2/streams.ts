@@ -195,7 +195,8 @@ export class Streams {
   #writeReset(streamId: number, code: number): void {
     this.#resets.add(streamId);
     writeRstStream(this.#out, streamId, code);
-    if (!this.#out.writable) this.#options.guard.controlQueued();
+    // A client's resets are of its own streams: no peer can make it owe more of them than it has opened.
+    if (!this.#isClient && !this.#out.writable) this.#options.guard.controlQueued();
   }
 
   /** The peer has ended it with RST_STREAM. */

@@ -33,6 +33,12 @@ const BACKOFF_BASE_MS = 100;
 const BACKOFF_MAX_MS = 10_000;
 const SWEEP_MS = 1000;
 
+/**
+ * While a connection has so many octets still to send, no further call is put on it: headers know no flow control,
+ * and a wire whose backlog grows on and on is cut off with everybody's calls.
+ */
+const OPEN_BACKLOG = 4 * 1024 * 1024;
+
 /** One connection of an Upstream. */
 export class UpstreamConnection implements ConnectionHandler {
   readonly connection: Connection;
@@ -65,7 +71,10 @@ export class UpstreamConnection implements ConnectionHandler {
       ...context.http2For(kind, 'client'),
     });
     const { wire, connection } = this;
-    wire.onDrain = () => connection.drained();
+    wire.onDrain = () => {
+      connection.drained();
+      upstream.room();
+    };
     wire.onClose = (reason, detail) => {
       const error = this.#error;
       if (error === undefined) this.endReason = detail === '' ? reason : `${reason}: ${detail}`;
@@ -78,6 +87,11 @@ export class UpstreamConnection implements ConnectionHandler {
       if (recordsIn !== undefined) recordsIn.value++;
       connection.receive(octets);
     };
+  }
+
+  /** A call may be put on it now. */
+  get hasRoom(): boolean {
+    return this.connection.canOpen && this.wire.backlog < OPEN_BACKLOG;
   }
 
   onRequest(): void {
@@ -164,7 +178,7 @@ export class Upstream {
   /** Gives the call a stream now, or lets it wait for one. */
   assign(call: Call): void {
     for (const to of this.#connections) {
-      if (to.connection.canOpen) {
+      if (to.hasRoom) {
         call.ready(to);
         return;
       }
@@ -218,8 +232,13 @@ export class Upstream {
     this.#failures = 0;
   }
 
+  /** Streams are wanted, not only time to send: another connection is opened when those of all others are taken. */
   #mayDial(): boolean {
-    return this.#dialling === 0 && this.#connections.length < this.#options.maxConnections;
+    return (
+      this.#dialling === 0 &&
+      this.#connections.length < this.#options.maxConnections &&
+      !this.#connections.some(({ connection }) => connection.canOpen)
+    );
   }
 
   #dial(): void {
@@ -277,7 +296,7 @@ export class Upstream {
     if (this.#waiting.size === 0) return;
     for (const to of this.#connections) {
       for (const call of this.#waiting) {
-        if (!to.connection.canOpen) break;
+        if (!to.hasRoom) break;
         this.leave(call);
         call.ready(to);
       }
