@@ -1,4 +1,5 @@
 /** An HTTP/2 client without any manners, at egress or inside a session: it sends whatever fields a test wants. */
+import { setImmediate as turn } from 'node:timers/promises';
 import hpack from 'hpack.js';
 import type { LocalIdentity } from '../../src/identity/local.ts';
 import type { ChainVerifier } from '../../src/transport/identityproof.ts';
@@ -28,6 +29,7 @@ export interface Outcome {
 
 const EVERYTHING = 2 ** 31 - 1;
 const ACK = 1;
+const MUCH = 1024 * 1024; // octets
 
 export class RawSession {
   readonly #write: (bytes: Buffer) => void;
@@ -39,10 +41,12 @@ export class RawSession {
   #ended = false;
   /** Ends the connection. */
   readonly close: () => void;
+  readonly #backlog: () => number;
 
-  private constructor(write: (bytes: Buffer) => void, close: () => void) {
+  private constructor(write: (bytes: Buffer) => void, close: () => void, backlog: () => number) {
     this.#write = write;
     this.close = close;
+    this.#backlog = backlog;
     write(Buffer.concat([PREFACE, settings([4, EVERYTHING]), settingsAck()]));
   }
 
@@ -52,6 +56,7 @@ export class RawSession {
     const session = new RawSession(
       (bytes) => void socket.write(bytes),
       () => void socket.destroy(),
+      () => socket.writableLength,
     );
     socket.on('data', (chunk: Buffer) => session.#read(chunk));
     socket.on('close', () => session.#over(undefined));
@@ -74,6 +79,7 @@ export class RawSession {
         }
       },
       () => channel.destroy('refused'),
+      () => channel.backlog,
     );
     channel.onClose = () => session.#over(undefined);
     channel.onData = (bytes) => session.#read(bytes);
@@ -82,6 +88,12 @@ export class RawSession {
 
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** Resolves in a later turn, and when what was written has been taken by the other side, or nearly so. */
+  async taken(): Promise<void> {
+    do await turn();
+    while (this.#backlog() > MUCH && !this.#ended);
   }
 
   /** Sends frames as they are. */
