@@ -167,6 +167,20 @@ describe('sending (section 6.9)', () => {
     ]);
   });
 
+  it('forgets none that wait when many others that waited are reset', () => {
+    const peer = new Http2Peer();
+    const streams = Array.from({ length: 200 }, (_, i) => peer.request(1 + 2 * i));
+    send(streams[0] as Stream, 65_535);
+    for (const stream of streams.slice(1)) send(stream, 100);
+    peer.write(windowUpdate(0, 50 * 100)); // the first fifty go
+    peer.frames();
+    for (const stream of streams.slice(60, 190)) peer.write(rst(stream.id, E.CANCEL));
+    peer.write(windowUpdate(0, 100_000));
+    const ids = peer.framesOf(T.DATA).map(({ id }) => id);
+    expect(ids).toEqual([...streams.slice(51, 60), ...streams.slice(190)].map(({ id }) => id));
+    expect(peer.connection.queued).toBe(0);
+  });
+
   it('goes on after 20,000 streams that were reset while no window opened', () => {
     const peer = new Http2Peer({ limits: { resetBurst: 1e9 } });
     const first = peer.request(1);
@@ -284,6 +298,18 @@ describe('receiving (section 6.9)', () => {
     }
     expect(windows[0]! + windows[1]! + windows[2]!).toBeLessThanOrEqual(256 * KIB);
     expect(Math.max(...windows)).toBeGreaterThan(64 * KIB);
+  });
+
+  it('lets windows double also after many streams that have ended, either way', () => {
+    const peer = new Http2Peer({ window: 1e9, limits: { queueBytes: 1_000_000, resetBurst: 1e9 } });
+    for (let id = 1; id < 401; id += 4) {
+      peer.request(id).sendHeaders(list(RESPONSE), true);
+      peer.request(id + 2, END_HEADERS);
+      peer.write(rst(id + 2, E.CANCEL));
+    }
+    peer.request(1001, END_HEADERS);
+    for (let i = 0; i < 3; i++) peer.write(data(1001, Buffer.alloc(16_000)));
+    expect(credit(peer)[1001]).toBe(48_000 + 65_535);
   });
 
   it('does not let stalled streams stop another: 1,000 of them, and the 1,001st goes on', () => {

@@ -250,6 +250,19 @@ describe('resets', () => {
     expect(ended(peer)).toEqual(crossed('rapid-reset'));
   });
 
+  it('rapid-reset: inside a session every moment counts, however uneven', () => {
+    const peer = new Http2Peer({ limits: { resetBurst: 10, resets: { perSecond: 500 } } });
+    let id = 1;
+    for (let i = 0; i < 500; i++) {
+      for (const gap of [3, 1]) {
+        peer.now += gap;
+        openAndReset(peer, id);
+        id += 2;
+      }
+    }
+    expect(peer.connection.ended).toBe(false);
+  });
+
   it('rapid-reset: a session that was idle for long gets no larger burst', () => {
     const peer = new Http2Peer({ limits: { resetBurst: 100, resets: { perSecond: 10 } } });
     peer.now += 3_600_000;
@@ -310,6 +323,13 @@ describe('a peer that does not read', () => {
     expect(peer.connection.ended).toBe(false);
     peer.write(ping());
     expect(ended(peer)).toEqual(crossed('control-queue'));
+  });
+
+  it('is read no further in the middle of a read that fills the queue', () => {
+    const peer = deaf();
+    peer.write(times(20_000, ping()));
+    expect(ended(peer)).toEqual(crossed('control-queue'));
+    expect(peer.framesOf(T.PING)).toHaveLength(1001);
   });
 
   it('is forgiven what it has read', () => {

@@ -270,7 +270,8 @@ describe('a handler', () => {
       done = true;
       run(peer);
     };
-    peer.write(Buffer.concat([octets, ping(), data(3, 'y').subarray(0, what === 'request' ? 0 : 10)]));
+    peer.write(Buffer.concat([octets, ping(), headers(9, block(REQUEST), END_HEADERS | END_STREAM)]));
+    if (peer.connection.ended) expect(peer.owner.heard.at(-1)?.what).toBe('end');
     peer.turn();
     expect(done).toBe(true);
     expect(peer.owner.error?.cause).toBeUndefined();
