@@ -1,15 +1,14 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { freePorts } from '../../bench/peers/port.ts';
 import { systemClock } from '../../src/clock/clock.ts';
 import type { LimitConfig } from '../../src/config/config.ts';
 import { openRateLimits, type RateLimits, type StoreChange } from '../../src/limit/ratelimits.ts';
+import { RedisServer } from '../harness/redis.ts';
 
 const WEB = 'spiffe://shop.example/ns/shop/sa/web';
 const GREETER = 'spiffe://shop.example/ns/shop/sa/greeter';
@@ -17,65 +16,13 @@ const PEER_LIMIT: LimitConfig = { scope: 'peer', maxRequests: 100, windowMs: 600
 /** Generous, because the machine may be busy; a Redis that hangs is waited for this long, once. */
 const TIMEOUT_MS = 1_000;
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-/** Debian's redis-server, in a folder of its own, without persistence. */
-class RedisServer {
-  readonly port: number;
-  readonly #folder: string;
-  readonly #password: string | undefined;
-  #process: ChildProcess | undefined;
-
-  constructor(port: number, folder: string, password?: string) {
-    this.port = port;
-    this.#folder = folder;
-    this.#password = password;
-  }
-
-  async start(): Promise<void> {
-    const options = ['--port', `${this.port}`, '--bind', '127.0.0.1', '--dir', this.#folder, '--save', ''];
-    if (this.#password !== undefined) options.push('--requirepass', this.#password);
-    const child = spawn('redis-server', options, { stdio: ['ignore', 'pipe', 'inherit'] });
-    this.#process = child;
-    child.stdout!.setEncoding('utf8');
-    for await (const text of child.stdout!.iterator({ destroyOnReturn: false })) {
-      if (String(text).includes('Ready to accept connections')) break;
-    }
-    child.stdout!.resume();
-  }
-
-  /** Stops answering, with its connections open. */
-  hang(): void {
-    this.#process?.kill('SIGSTOP');
-  }
-
-  goOn(): void {
-    this.#process?.kill('SIGCONT');
-  }
-
-  async kill(): Promise<void> {
-    const child = this.#process;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const exited = once(child, 'exit');
-    child.kill('SIGKILL');
-    await exited;
-  }
-}
-
 let folder: string;
 let server: RedisServer;
 let closeAll: Array<() => void>;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'hauberk-redis-'));
-  server = new RedisServer(await freePort(), folder);
+  server = new RedisServer((await freePorts(1))[0] as number, folder);
   closeAll = [];
 });
 
