@@ -16,8 +16,8 @@ const SESSION_END = {
   direction: OPENED_BY,
   reason: 'Why, in a word: `idle`, `expired`, `peer-closed`, `truncated`, `flood`, `shutdown`, ...',
   calls: 'Calls since the session began',
-  bytesIn: 'Bytes received from the peer, before decryption',
-  bytesOut: 'Bytes sent to the peer, after encryption',
+  bytesIn: 'DATA bytes of its calls from the peer',
+  bytesOut: 'DATA bytes of its calls to the peer',
 };
 
 /** What each field that every event has means. */

@@ -150,7 +150,9 @@ export class DownstreamConnection implements ConnectionHandler {
 
   onRoom(): void {}
 
-  onGoaway(): void {}
+  onGoaway(_last: number, _code: number, debug: string): void {
+    this.session?.announced(debug);
+  }
 
   /** Takes no new calls, lets those under way finish, then ends. */
   drain(why: string): void {

@@ -113,6 +113,7 @@ export class UpstreamConnection implements ConnectionHandler {
 
   onGoaway(_last: number, _code: number, debug: string): void {
     this.endReason = debug === '' ? 'GOAWAY' : `GOAWAY: ${debug}`;
+    this.session?.announced(debug);
     this.#upstream.retire(this);
     this.#upstream.room();
   }

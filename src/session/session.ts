@@ -1,14 +1,14 @@
 import { inspect } from 'node:util';
 import type { Secret } from '../crypto/secret.ts';
 import { SessionError } from './errors.ts';
-import type { SessionReason } from './event.ts';
+import { outcomeOf, type SessionReason } from './event.ts';
 import { type End, endOf, type Terms } from './expiry.ts';
 import { Lifecycle, SESSION_TRANSITIONS, type SessionState } from './lifecycle.ts';
 
 /** What a session has used. The relay adds to these numbers directly. */
 export interface SessionCounters {
   calls: number;
-  /** Bytes of records' plaintext, from and to the peer. */
+  /** DATA bytes of calls that have ended, from and to the peer. */
   bytesIn: number;
   bytesOut: number;
   records: number;
@@ -221,13 +221,19 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** An attached connection has closed. The session ends with its last one, for that one's reason. */
+  /**
+   * An attached connection has closed. The session ends with its last one, for that one's reason; if that was closed
+   * in order because the session's time was coming to its end, for the reason of that.
+   */
   detach(reason: SessionReason): void {
     if (this.#connections === 0) {
       throw new SessionError('unbalanced-detach', `Session ${this.id}: detach without attach`);
     }
     this.#connections--;
-    if (this.#connections === 0) this.end(reason);
+    if (this.#connections > 0) return;
+    const inOrder = reason === 'local-closed' || reason === 'peer-closed';
+    const timed = this.#draining !== undefined && outcomeOf(this.#draining) === 'expired';
+    this.end(inOrder && timed ? (this.#draining as SessionReason) : reason);
   }
 
   /** Announces the end: the relay sends GOAWAY. A second call does nothing. */
@@ -238,6 +244,11 @@ export class Session implements AsyncDisposable {
     for (const listener of this.#drainingListeners ?? []) {
       if (!this.isDisposed) this.#call(() => listener(reason, endsAt));
     }
+  }
+
+  /** The peer has announced the end of a connection. When it says that the session's time is over, so it is here. */
+  announced(why: string): void {
+    if (why === 'idle' || why === 'expired' || why === 'identity-expired') this.drain(why);
   }
 
   /** Ends the session now: wipes the key, then tells the listeners, which cut its connections. Idempotent. */

@@ -196,3 +196,34 @@ describe('one timer', () => {
     expect(manager.size).toBe(0);
   });
 });
+
+describe('a session whose time is over', () => {
+  it.each(['idle', 'expired', 'identity-expired'] as const)(
+    'and whose peer says so first (%s) ends for that reason',
+    (reason) => {
+      const { open, ends } = setUp();
+      const session = open();
+      session.announced(reason);
+      expect(session.isDraining).toBe(true);
+      session.detach('local-closed');
+      expect(ends()).toMatchObject([{ reason, outcome: 'expired' }]);
+    },
+  );
+
+  it('and is cut all the same ends for the reason of the cut', () => {
+    const { open, ends } = setUp();
+    const session = open();
+    session.announced('idle');
+    session.detach('truncated');
+    expect(ends()).toMatchObject([{ reason: 'truncated', outcome: 'closed' }]);
+  });
+
+  it('is not because a peer gives another reason', () => {
+    const { open, ends } = setUp();
+    const session = open();
+    for (const why of ['', 'shutdown', 'revoked', 'stream identifiers used up']) session.announced(why);
+    expect(session.isDraining).toBe(false);
+    session.detach('peer-closed');
+    expect(ends()).toMatchObject([{ reason: 'peer-closed', outcome: 'closed' }]);
+  });
+});
