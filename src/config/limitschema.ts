@@ -67,7 +67,8 @@ export const RECORDS = mapping(
       description: 'A direction changes its key after this many records, ...',
       default: 1_048_576,
     }),
-    rekeyBytes: size('1MiB', '64GiB', { description: '... this many bytes, ...', default: '32GiB' }),
+    // Not less than 1,024 of the largest records: a peer refuses keys that change more often.
+    rekeyBytes: size('64MiB', '64GiB', { description: '... this many bytes, ...', default: '32GiB' }),
     rekeyAfter: duration('1m', '24h', { description: '... or this long.', default: '1h' }),
   },
   { description: 'Limits on the encrypted records of a connection.' },
