@@ -22,6 +22,9 @@ const TLS_HANDSHAKE = 0x16;
 const HTTP2 = Buffer.from('PRI * HTTP/2.0\r\n', 'latin1');
 const CONNECT = Buffer.from('CONNECT ', 'latin1');
 
+const NOT_HTTP2 =
+  'not HTTP/2; gRPC clients speak it by themselves, others need "prior knowledge" of HTTP/2 (h2c)';
+
 const TLS_CURE =
   'the app speaks TLS to its sidecar; use plaintext credentials (grpc.credentials.createInsecure() or the like): the sidecar encrypts';
 
@@ -75,8 +78,9 @@ export class Opening {
     } else {
       this.#refuse(
         'not-http2',
-        'not HTTP/2; gRPC clients speak it by themselves, others need "prior knowledge" of HTTP/2 (h2c)',
-        'HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-length: 0\r\nconnection: close\r\n\r\n',
+        NOT_HTTP2,
+        'HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n' +
+          `content-length: ${NOT_HTTP2.length + 1}\r\nconnection: close\r\n\r\n${NOT_HTTP2}\n`,
       );
     }
   }

@@ -58,7 +58,7 @@ export function decodeFrame(
   if (!expected.includes(type)) {
     throw new HandshakeError(
       'unexpected-frame',
-      `Frame type ${type} came where ${expected.join(' or ')} is due`,
+      `Frame type ${type} came where ${expected.join(' or ')} is due: is the other end a sidecar, or an app?`,
     );
   }
   if (bytes.length - at < FRAME_HEADER) return undefined;

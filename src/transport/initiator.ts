@@ -120,9 +120,11 @@ export class Initiator implements HandshakeMachine {
     const proven = verifyIdentity(crypto, 'responder', payload, payloadHash, remoteStatic, bundle, now());
     const found = proven.peer.spiffeId;
     if (found !== expectedPeer) {
-      throw new HandshakeError('wrong-peer', `The peer is ${found}, the route expects ${expectedPeer}`, {
-        peer: found,
-      });
+      throw new HandshakeError(
+        'wrong-peer',
+        `The peer is ${found}, the route expects ${expectedPeer}: correct peer or endpoints of the route`,
+        { peer: found },
+      );
     }
     const message3 = noise.writeMessage((h) =>
       proveIdentity(crypto, 'initiator', identity, h, staticKey.publicKey, {

@@ -281,7 +281,7 @@ describe('a sidecar that calls', () => {
       'another service’s certificate',
       () => honestly(self.other.identity, self.other.bundle),
       'wrong-peer',
-      `The peer is ${ID}other, the route expects ${ID}greeter`,
+      `The peer is ${ID}other, the route expects ${ID}greeter: correct peer or endpoints of the route`,
     ],
     [
       'the right certificate without its key',
