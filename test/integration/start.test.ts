@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hauberk, type Outcome, spawnHauberk } from '../harness/cli.ts';
+import { talk } from '../harness/rawtcp.ts';
 import { ingressTo, World } from '../harness/sidecars.ts';
 import { makeTrustFolder } from '../harness/trust.ts';
 
@@ -226,6 +227,8 @@ describe('SIGHUP', () => {
     const rotated = `${web.audit.path}.1`;
     await rename(web.audit.path, rotated);
     web.signal('SIGHUP');
+    // SIGTERM could overtake it. Refused connections are events, of which the first opens the new file.
+    while (!existsSync(web.audit.path)) await talk(web.egress, ['no HTTP/2\r\n\r\n']);
     expect(await web.stop()).toBe(0);
     const types = (await web.audit.all()).map(({ type }) => type);
     expect(types).toContain('sidecar.stopped');
