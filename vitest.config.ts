@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 // `unit` has no processes and no timers of its own; `integration` uses real sockets and real sidecar
@@ -5,6 +6,8 @@ import { defineConfig } from 'vitest/config';
 // vitest.system.config.ts, because they need tools that npm does not install.
 export default defineConfig({
   test: {
+    // One less than there are processors, but two at least: much of the time a test only waits.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [
       {
         test: {

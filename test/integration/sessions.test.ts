@@ -83,7 +83,8 @@ function expiredAt(
   return Promise.all([web, greeter].map(({ audit }) => audit.event('session.expired', has(sessionId))));
 }
 
-describe('an idle session', () => {
+// What takes time goes on side by side, each with sidecars of its own.
+describe.concurrent('an idle session', () => {
   const session = { idle: '1s' };
 
   it('expires at both ends; the next call opens another', async () => {
@@ -126,7 +127,7 @@ describe('an idle session', () => {
   });
 });
 
-describe('the absolute age of a session', () => {
+describe.concurrent('the absolute age of a session', () => {
   const session = { idle: '10s', absolute: '10s', grace: '2s' };
 
   it('new calls go to another before the end; a stream that does not finish is cut at the end', async () => {
@@ -150,7 +151,7 @@ describe('the absolute age of a session', () => {
   });
 });
 
-describe('a certificate', () => {
+describe.concurrent('a certificate', () => {
   it('ends the sessions of its handshakes with itself, at both ends', async () => {
     const world = await World.make();
     const ttlMs = 15_000;
