@@ -14,6 +14,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/integration/**', 'test/system/**'],
+          // Properties with hundreds of runs share busy machines.
+          testTimeout: 60_000,
         },
       },
       {
