@@ -18,8 +18,10 @@ let self: LoadedIdentity;
 beforeAll(async () => {
   const world = await World.make();
   // Node's own servers cut off whoever cancels more than a thousand calls, which a sidecar that passes on its
-  // callers' cancellations may well do; this app holds out.
-  const robust = { streamResetBurst: 1_000_000, streamResetRate: 1_000_000 } as ServerOptions;
+  // callers' cancellations may well do; this app holds out. And they refuse calls when a connection takes 10 MB,
+  // which in Node 24 includes the headers of open calls.
+  const resets = { streamResetBurst: 1_000_000, streamResetRate: 1_000_000 };
+  const robust = { ...resets, maxSessionMemory: 1_000 } as ServerOptions;
   const app = await RawApp.start(robust);
   app.onRequest(({ stream, headers }) => {
     if (headers.some(([name, value]) => name === ':path' && value === HANG)) return;
