@@ -9,6 +9,7 @@ import { ResetMemory } from './resetmemory.ts';
 import type { Sender } from './sender.ts';
 import type { Settings } from './settings.ts';
 import { type ResetOrigin, Stream, type StreamHandler } from './stream.ts';
+import { StreamTable } from './streamtable.ts';
 
 export const MAX_STREAM_ID = 2 ** 31 - 1;
 
@@ -41,7 +42,7 @@ export class Streams {
   readonly #window: ReceiveWindow;
   readonly #isClient: boolean;
   readonly #ownParity: 0 | 1;
-  readonly #table = new Map<number, Stream>(); // ascending, but for own and peer's mixed
+  readonly #table = new StreamTable();
   readonly #resets = new ResetMemory();
   #nextId: number;
   #lastPeerId = 0; // highest stream the peer has opened
@@ -153,7 +154,7 @@ export class Streams {
       local.initialWindowSize,
       headersReceived,
     );
-    this.#table.set(streamId, stream);
+    this.#table.add(stream);
     this.#window.opened(stream);
     return stream;
   }
@@ -223,7 +224,7 @@ export class Streams {
 
   /** The peer's GOAWAY says that it has not looked at our streams above `last`, and will not. */
   refuseAbove(last: number): void {
-    for (const stream of [...this.#table.values()]) {
+    for (const stream of this.#table.list()) {
       if (stream.id <= last || stream.closed || !this.#isOwn(stream.id)) continue;
       this.#cut(stream);
       stream.handler.onReset(stream, ErrorCode.REFUSED_STREAM, 'refused');
@@ -232,9 +233,10 @@ export class Streams {
 
   /** Ends streams that have made no progress for `stallMs` while too much waits on this connection. */
   resetStalled(now: number, stallMs: number, queueBytes: number): void {
-    const stalled = this.#window.stalled(this.#table.values(), now, stallMs);
+    const streams = this.#table.list();
+    const stalled = this.#window.stalled(streams, now, stallMs);
     if (this.#sender.queued > queueBytes) {
-      for (const stream of this.#table.values()) {
+      for (const stream of streams) {
         if (stream.queued > 0 && stream.progressAt <= now - stallMs) stalled.push(stream);
       }
     }
@@ -246,14 +248,14 @@ export class Streams {
 
   /** The connection will be over: the owners' last chance to answer. */
   shutDown(): void {
-    for (const stream of [...this.#table.values()]) {
+    for (const stream of this.#table.list()) {
       if (!stream.closed) stream.handler.onShutDown?.(stream);
     }
   }
 
   /** The connection is over. */
   endAll(error: ConnectionError | undefined): void {
-    for (const stream of [...this.#table.values()]) {
+    for (const stream of this.#table.list()) {
       if (stream.closed) continue;
       this.#cut(stream);
       stream.handler.onReset(stream, error?.code ?? ErrorCode.CANCEL, 'connection');
@@ -288,7 +290,7 @@ export class Streams {
    * False if one leaves its range.
    */
   moveSendWindows(octets: number): boolean {
-    for (const stream of this.#table.values()) {
+    for (const stream of this.#table.list()) {
       if (!stream.moveSendWindow(octets)) return false;
       this.#sender.wake(stream);
     }
