@@ -1,3 +1,4 @@
+import { ratioOf } from './ratio.ts';
 import type { PairName, Row } from './result.ts';
 
 /** A figure of Hauberk's may be at most `most` times the peer's under the same load. */
@@ -12,6 +13,7 @@ const BUDGETS: readonly Budget[] = [
   { load: '100B-4x32', figure: 'cpuUsPerCall', peer: 'nghttpx', most: 0.6 },
   { load: '100B-4x32', figure: 'cpuUsPerCall', peer: 'haproxy', most: 0.3 },
   { load: '100B-4x32', figure: 'cpuUsPerCall', peer: 'nginx', most: 0.15 },
+  { load: 'unique-4x32', figure: 'cpuUsPerCall', peer: 'nghttpx', most: 0.9 },
   { load: '100B-1x1', figure: 'p50Us', peer: 'nghttpx', most: 1.1 },
   { load: '10KiB-4x16', figure: 'cpuUsPerCall', peer: 'nghttpx', most: 1.0 },
 ];
@@ -25,7 +27,8 @@ export function renderBudgets(rows: readonly Row[]): string {
     const own = find('hauberk', load);
     const other = find(peer, load);
     if (own === undefined || other === undefined) return [];
-    const ratio = own[figure] / other[figure];
+    const ratio = ratioOf(own, other, figure);
+    if (ratio === undefined) return [];
     const verdict = ratio <= most ? 'met' : 'MISSED';
     const name = `${load} ${FIGURE_NAMES[figure]}`;
     return [`  ${name.padEnd(27)} ${ratio.toFixed(2)} x ${peer}, budget ${most.toFixed(2)}: ${verdict}`];

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { BenchError } from './errors.ts';
 import { AUTHORITY, framed, type Load, pathOf } from './load.ts';
+import { percentile, type Sample } from './sample.ts';
 
 export interface Target {
   /** 127.0.0.1, plaintext HTTP/2 with prior knowledge. */
@@ -9,15 +10,6 @@ export interface Target {
   readonly load: Load;
   /** File with the request's body. */
   readonly requestFile: string;
-}
-
-export interface Sample {
-  readonly calls: number;
-  readonly failed: number;
-  readonly callsPerSecond: number;
-  /** Exact percentiles over all calls, from sending the request to the end of the trailers. */
-  readonly p50Us: number;
-  readonly p99Us: number;
 }
 
 /** Makes `calls` calls with h2load. Throws BenchError `generator-failed` if it fails or exceeds `timeoutMs`. */
@@ -102,10 +94,4 @@ export function readLatencies(log: Buffer): Float64Array {
     }
   }
   return Float64Array.from(latencies).sort();
-}
-
-/** Nearest rank; 0 of none. */
-export function percentile(sorted: Float64Array, fraction: number): number {
-  if (sorted.length === 0) return 0;
-  return sorted[Math.max(0, Math.ceil(fraction * sorted.length) - 1)];
 }

@@ -1,16 +1,18 @@
+import { truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { BenchError } from './errors.ts';
-import { runH2load, type Sample, type Target } from './h2load.ts';
+import { runClosedLoop } from './generator/closedloop.ts';
+import { runH2load, type Target } from './h2load.ts';
 import type { RunningPair } from './pairs/pair.ts';
 import { cpuMicroseconds, processTree, rssMiB } from './procfs.ts';
-import type { Row } from './result.ts';
+import type { Figures, Row } from './result.ts';
+import { median, type Sample } from './sample.ts';
 
 /** One measurement of one pair under one load. */
-export interface Measured extends Sample {
-  readonly cpuUsPerCall: number;
-  readonly rssMiB: number;
-  /** Failed calls of the warm-up before it. */
-  readonly failedBefore: number;
+interface Measured extends Figures {
+  readonly calls: number;
+  /** With those of the warm-up before it. */
+  readonly failed: number;
 }
 
 export interface Pace {
@@ -58,14 +60,16 @@ export class Course {
 
     const pids = processTree(this.pair.pids);
     const cpuBefore = cpuMicroseconds(pids);
-    const sample = await this.#run(this.#callsIn(this.#pace.seconds));
+    const { calls, failed, ...figures } = await this.#run(this.#callsIn(this.#pace.seconds));
     const cpu = cpuMicroseconds(pids) - cpuBefore;
     this.#measured.push({
-      ...sample,
-      cpuUsPerCall: cpu / sample.calls,
+      ...figures,
+      cpuUsPerCall: cpu / calls,
       rssMiB: rssMiB(pids),
-      failedBefore: before.reduce((sum, { failed }) => sum + failed, 0),
+      calls,
+      failed: before.reduce((sum, one) => sum + one.failed, failed),
     });
+    for (const file of this.pair.callLogs ?? []) truncateSync(file); // it would fill the disk
   }
 
   #callsIn(seconds: number, callsPerSecond = this.#callsPerSecond): number {
@@ -77,7 +81,11 @@ export class Course {
   #run(calls: number): Promise<Sample> {
     const { h2load, folder, seconds } = this.#pace;
     const timeoutMs = (10 + 10 * seconds) * 1000; // many times what it should take: something hangs
-    return runH2load(h2load, this.#target, calls, join(folder, 'h2load.tsv'), timeoutMs).catch((error) => {
+    const { load, port } = this.#target;
+    const sample = load.unique
+      ? runClosedLoop(load, port, calls, timeoutMs)
+      : runH2load(h2load, this.#target, calls, join(folder, 'h2load.tsv'), timeoutMs);
+    return sample.catch((error) => {
       const where = `${this.pair.name} under ${this.#target.load.name}`;
       throw new BenchError('generator-failed', `${where}: ${(error as Error).message}`, { cause: error });
     });
@@ -86,26 +94,21 @@ export class Course {
   /** Medians over the rounds so far. */
   row(): Row {
     const all = this.#measured;
-    const of = (value: (one: Measured) => number, digits: number) => round(median(all.map(value)), digits);
+    const of = (figure: keyof Figures, digits: number) =>
+      round(median(all.map((one) => one[figure])), digits);
     return {
       pair: this.pair.name,
       load: this.#target.load.name,
-      cpuUsPerCall: of((one) => one.cpuUsPerCall, 2),
-      callsPerSecond: of((one) => one.callsPerSecond, 0),
-      p50Us: of((one) => one.p50Us, 0),
-      p99Us: of((one) => one.p99Us, 0),
-      rssMiB: of((one) => one.rssMiB, 1),
+      cpuUsPerCall: of('cpuUsPerCall', 2),
+      callsPerSecond: of('callsPerSecond', 0),
+      p50Us: of('p50Us', 0),
+      p99Us: of('p99Us', 0),
+      rssMiB: of('rssMiB', 1),
       calls: all.reduce((sum, one) => sum + one.calls, 0),
-      failed: all.reduce((sum, one) => sum + one.failed + one.failedBefore, 0),
+      failed: all.reduce((sum, one) => sum + one.failed, 0),
+      rounds: all.map(({ calls: _, failed: __, ...figures }) => figures),
     };
   }
-}
-
-/** Of at least one value; the mean of the middle two of an even number. */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 const round = (value: number, digits: number) => Number(value.toFixed(digits));

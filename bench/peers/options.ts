@@ -1,10 +1,19 @@
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BenchError } from './errors.ts';
 import { LOADS, type Load } from './load.ts';
 import { PAIR_NAMES, type PairName } from './result.ts';
 
+/** Another build of Hauberk, to be measured beside this checkout's. */
+export interface Build {
+  readonly name: string;
+  /** Its `dist` folder. */
+  readonly dist: string;
+}
+
 export interface Options {
   readonly pairs: readonly PairName[];
+  readonly builds: readonly Build[];
   readonly loads: readonly Load[];
   readonly rounds: number;
   readonly seconds: number;
@@ -17,38 +26,27 @@ const DEFAULT_ROUNDS = 5;
 const DEFAULT_SECONDS = 1.5;
 
 export const USAGE = `npm run bench:peers -- [options]
-  --pairs LIST    of ${PAIR_NAMES.join(',')} (all)
-  --loads LIST    of ${LOADS.map((load) => load.name).join(',')} (all)
-  --rounds N      measurements of each pair under each load; medians are reported (${DEFAULT_ROUNDS})
-  --seconds S     of each measurement (${DEFAULT_SECONDS})
-  --json PATH     where the result goes (bench/results/latest.json)`;
+  --pairs LIST         of ${PAIR_NAMES.join(',')} (all)
+  --hauberk NAME=DIST  besides, sidecars of another build, by its dist folder; as often as wanted
+  --loads LIST         of ${LOADS.map((load) => load.name).join(',')} (all)
+  --rounds N           measurements of each pair under each load; medians are reported (${DEFAULT_ROUNDS})
+  --seconds S          of each measurement (${DEFAULT_SECONDS})
+  --json PATH          where the result goes (bench/results/latest.json)`;
+
+const text = { type: 'string' } as const;
+const OPTIONS = {
+  pairs: text,
+  hauberk: { ...text, multiple: true },
+  loads: text,
+  rounds: text,
+  seconds: text,
+  json: text,
+  help: { type: 'boolean', short: 'h' },
+} as const;
 
 /** Throws BenchError `bad-option`. */
 export function readOptions(args: readonly string[]): Options {
-  const text = { type: 'string' } as const;
-  let values: {
-    pairs?: string;
-    loads?: string;
-    rounds?: string;
-    seconds?: string;
-    json?: string;
-    help?: boolean;
-  };
-  try {
-    ({ values } = parseArgs({
-      args: [...args],
-      options: {
-        pairs: text,
-        loads: text,
-        rounds: text,
-        seconds: text,
-        json: text,
-        help: { type: 'boolean', short: 'h' },
-      },
-    }));
-  } catch (error) {
-    throw new BenchError('bad-option', `${(error as Error).message}\n${USAGE}`, { cause: error });
-  }
+  const values = parse(args);
   const rounds = Number(values.rounds ?? DEFAULT_ROUNDS);
   if (!Number.isInteger(rounds) || rounds < 1) {
     throw new BenchError('bad-option', `--rounds takes a whole number from 1, not "${values.rounds}"`);
@@ -59,12 +57,29 @@ export function readOptions(args: readonly string[]): Options {
   }
   return {
     pairs: pick('--pairs', values.pairs, PAIR_NAMES, (name) => name),
+    builds: (values.hauberk ?? []).map(readBuild),
     loads: pick('--loads', values.loads, LOADS, (load) => load.name),
     rounds,
     seconds,
     json: values.json,
     help: values.help ?? false,
   };
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS }).values;
+  } catch (error) {
+    throw new BenchError('bad-option', `${(error as Error).message}\n${USAGE}`, { cause: error });
+  }
+}
+
+function readBuild(option: string): Build {
+  const [, name, dist] = /^([\w.-]+)=(.+)$/.exec(option) ?? [];
+  if (name === undefined || (PAIR_NAMES as readonly string[]).includes(name)) {
+    throw new BenchError('bad-option', `--hauberk takes NAME=DIST with a name of its own, not "${option}"`);
+  }
+  return { name, dist: resolve(dist) };
 }
 
 function pick<T>(

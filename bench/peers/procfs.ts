@@ -59,13 +59,38 @@ export function processTree(roots: readonly number[]): number[] {
   return [...found];
 }
 
-/** User + system time so far, in microseconds, of the processes, all their threads and their ended children. */
+/**
+ * User + system time so far, in microseconds, of the processes and all their threads. Where the kernel keeps it, the
+ * scheduler's own count, exact to the nanosecond; else ticks, which also hold children that have ended.
+ */
 export function cpuMicroseconds(pids: readonly number[]): number {
-  let ticks = 0;
-  for (const pid of pids) {
-    const fields = statFields(pid);
-    if (fields !== undefined) ticks += fields[UTIME] + fields[STIME] + fields[CUTIME] + fields[CSTIME];
+  let sum = 0;
+  for (const pid of pids) sum += scheduledMicroseconds(pid) ?? tickMicroseconds(pid);
+  return sum;
+}
+
+function scheduledMicroseconds(pid: number): number | undefined {
+  let nanoseconds = 0;
+  for (const thread of threads(pid)) {
+    const onCpu = read(pid, `task/${thread}/schedstat`)?.split(' ')[0];
+    if (onCpu === undefined) return undefined;
+    nanoseconds += Number(onCpu);
   }
+  return nanoseconds === 0 ? undefined : nanoseconds / 1000;
+}
+
+function threads(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return []; // it has ended
+  }
+}
+
+function tickMicroseconds(pid: number): number {
+  const fields = statFields(pid);
+  if (fields === undefined) return 0;
+  const ticks = fields[UTIME] + fields[STIME] + fields[CUTIME] + fields[CSTIME];
   return (ticks / TICKS_PER_SECOND) * 1e6;
 }
 

@@ -2,10 +2,8 @@
 export const PAIR_NAMES = ['hauberk', 'nghttpx', 'haproxy', 'nginx', 'direct'] as const;
 export type PairName = (typeof PAIR_NAMES)[number];
 
-/** Medians over the rounds of one pair under one load. */
-export interface Row {
-  readonly pair: PairName;
-  readonly load: string;
+/** What is measured of one pair under one load. */
+export interface Figures {
   /** User + system time of all processes of both proxies, microseconds a call; 0 for `direct`. */
   readonly cpuUsPerCall: number;
   readonly callsPerSecond: number;
@@ -13,10 +11,19 @@ export interface Row {
   readonly p99Us: number;
   /** Resident memory of all processes of both proxies at the end of a round; 0 for `direct`. */
   readonly rssMiB: number;
+}
+
+/** Medians over the rounds of one pair under one load. */
+export interface Row extends Figures {
+  /** A PairName, or the name of another build of Hauberk. */
+  readonly pair: string;
+  readonly load: string;
   /** Calls that were measured, the sum over the rounds (warm-up excluded). */
   readonly calls: number;
   /** Calls, of these and of the warm-up, that got no complete answer of the right length with status 2xx. */
   readonly failed: number;
+  /** In order: a round of one pair was measured right before or after the same round of another. */
+  readonly rounds: readonly Figures[];
 }
 
 export interface Machine {

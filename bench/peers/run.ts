@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { startBackend } from './backend.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
 import { BenchError } from './errors.ts';
-import { framed } from './load.ts';
+import { framed, type Load } from './load.ts';
 import { Course } from './measure.ts';
 import type { Options } from './options.ts';
 import { direct } from './pairs/direct.ts';
@@ -17,7 +17,7 @@ import type { PairName, Result, Row } from './result.ts';
 import { describeMachine, findTools, type ToolPaths, toolPath } from './tools.ts';
 import { verifyPair } from './verify.ts';
 
-const PAIRS: Readonly<Record<PairName, Pair>> = { hauberk, nghttpx, haproxy, nginx, direct };
+const PAIRS: Readonly<Record<PairName, Pair>> = { hauberk: hauberk(), nghttpx, haproxy, nginx, direct };
 
 /**
  * Starts the back end and all pairs, checks each, then measures: load by load, and within a load round by round
@@ -38,14 +38,11 @@ export async function run(
   for (const load of options.loads) {
     const requestFile = join(folder, `${load.name}.request`);
     writeFileSync(requestFile, framed(load.requestBytes));
-    const courses = pairs.map(
-      (pair) =>
-        new Course(
-          pair,
-          { port: pair.port, load, requestFile },
-          { seconds: options.seconds, h2load, folder },
-        ),
-    );
+    const courses = pairs.map((started) => {
+      const pair = (load.observed ? started.observed : started.plain) as RunningPair;
+      const pace = { seconds: options.seconds, h2load, folder };
+      return new Course(pair, { port: pair.port, load, requestFile }, pace);
+    });
     for (let round = 0; round < options.rounds; round++) {
       progress(`${load.name}: round ${round + 1} of ${options.rounds}`);
       for (const course of rotated(courses, round)) await course.round();
@@ -62,34 +59,56 @@ export async function run(
   };
 }
 
+/** A pair as the loads want it; what no load wants is not started. */
+interface Started {
+  readonly plain: RunningPair | undefined;
+  /** The same as `plain` where the pair cannot be observed. */
+  readonly observed: RunningPair | undefined;
+}
+
 async function startPairs(
   options: Options,
   folder: string,
   processes: Processes,
   tools: ToolPaths,
   progress: (line: string) => void,
-): Promise<RunningPair[]> {
+): Promise<Started[]> {
   const backendPort = await startBackend(toolPath(tools, 'nghttpd'), folder, processes);
   let made: Certificates | undefined;
   const certificates = () => {
     made ??= makeCertificates(toolPath(tools, 'openssl'), folder);
     return made;
   };
-  const running: RunningPair[] = [];
-  for (const name of options.pairs) {
-    const own = join(folder, name);
+
+  const start = async (pair: Pair, observed: boolean, loads: readonly Load[]) => {
+    if (loads.length === 0) return undefined;
+    const own = join(folder, observed ? `${pair.name}-observed` : pair.name);
     mkdirSync(own);
-    const pair = await PAIRS[name].start({ folder: own, backendPort, processes, tools, certificates });
-    await verifyPair(pair, options.loads, certificates).catch((error) => {
+    const running = await pair.start({ folder: own, backendPort, observed, processes, tools, certificates });
+    await verifyPair(running, loads, certificates).catch((error) => {
       if (!(error instanceof BenchError)) throw error;
-      throw new BenchError(error.code, error.message + processes.logTails(name), { cause: error });
+      throw new BenchError(error.code, error.message + processes.logTails(pair.name), { cause: error });
     });
-    progress(
-      `${name}: ${pair.between === undefined ? 'answers' : 'answers, and its inner hop refuses strangers'}`,
-    );
-    running.push(pair);
+    const inner = running.between === undefined ? '' : ', and its inner hop refuses strangers';
+    progress(`${pair.name}${observed ? ', observed' : ''}: answers${inner}`);
+    return running;
+  };
+
+  const started: Started[] = [];
+  const others = options.builds.map(({ name, dist }) => hauberk(name, dist));
+  for (const pair of [...options.pairs.map((name) => PAIRS[name]), ...others]) {
+    if (pair.observable) {
+      const of = (observed: boolean) => options.loads.filter((load) => load.observed === observed);
+      started.push({
+        plain: await start(pair, false, of(false)),
+        observed: await start(pair, true, of(true)),
+      });
+    } else {
+      const plain = await start(pair, false, options.loads);
+      started.push({ plain, observed: plain });
+    }
   }
-  return running;
+  return started;
 }
 
 /** Each round begins with another pair, so that none is always first after another. */

@@ -1,4 +1,5 @@
-import type { Row } from './result.ts';
+import { ratioOf } from './ratio.ts';
+import type { Figures, Row } from './result.ts';
 
 interface Column {
   readonly title: string;
@@ -6,20 +7,24 @@ interface Column {
 }
 
 /** Hauberk's value divided by the pair's: below 1, Hauberk has less of it. */
-function ratio(hauberk: number | undefined, other: number): string {
-  return hauberk === undefined || other === 0 ? '' : `(${(hauberk / other).toFixed(2)})`;
-}
+const ratio = (figure: keyof Figures): Column => ({
+  title: '(ratio)',
+  cell: (row, hauberk) => {
+    const value = hauberk && ratioOf(hauberk, row, figure);
+    return value === undefined ? '' : `(${value.toFixed(2)})`;
+  },
+});
 
 const COLUMNS: readonly Column[] = [
   { title: 'pair', cell: (row) => row.pair },
   { title: 'CPU us/call', cell: (row) => (row.cpuUsPerCall === 0 ? '-' : row.cpuUsPerCall.toFixed(1)) },
-  { title: '(ratio)', cell: (row, hauberk) => ratio(hauberk?.cpuUsPerCall, row.cpuUsPerCall) },
+  ratio('cpuUsPerCall'),
   { title: 'calls/s', cell: (row) => row.callsPerSecond.toLocaleString('en') },
-  { title: '(ratio)', cell: (row, hauberk) => ratio(hauberk?.callsPerSecond, row.callsPerSecond) },
+  ratio('callsPerSecond'),
   { title: 'p50 us', cell: (row) => String(row.p50Us) },
-  { title: '(ratio)', cell: (row, hauberk) => ratio(hauberk?.p50Us, row.p50Us) },
+  ratio('p50Us'),
   { title: 'p99 us', cell: (row) => String(row.p99Us) },
-  { title: '(ratio)', cell: (row, hauberk) => ratio(hauberk?.p99Us, row.p99Us) },
+  ratio('p99Us'),
   { title: 'RSS MiB', cell: (row) => (row.rssMiB === 0 ? '-' : row.rssMiB.toFixed(0)) },
   { title: 'calls', cell: (row) => row.calls.toLocaleString('en') },
   { title: 'failed', cell: (row) => row.failed.toLocaleString('en') },

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2';
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { type Certificates, SECOND_PROXY, TLS } from './certificates.ts';
 import { BenchError } from './errors.ts';
@@ -27,6 +28,7 @@ export async function verifyPair(
   certificates: () => Certificates,
 ): Promise<void> {
   for (const load of loads) await verifyAnswer(pair, load);
+  for (const file of pair.callLogs ?? []) await verifyCallLog(pair, file, loads.length);
   if (pair.between === undefined) return;
 
   const { port, protocol } = pair.between;
@@ -63,6 +65,18 @@ async function verifyAnswer(pair: RunningPair, load: Load): Promise<void> {
     'wrong-answer',
     `${pair.name}: a call of ${load.name} got ${body.length} bytes and ${JSON.stringify(rest)}`,
   );
+}
+
+/** A recorder writes when it has time: within 5 s. */
+async function verifyCallLog(pair: RunningPair, file: string, calls: number): Promise<void> {
+  const deadline = performance.now() + CALL_MS;
+  const recorded = () => readFileSync(file, 'utf8').match(/"call\.completed"/g)?.length ?? 0;
+  while (recorded() < calls) {
+    if (performance.now() > deadline) {
+      throw new BenchError('wrong-answer', `${pair.name}: ${file} tells of ${recorded()} calls of ${calls}`);
+    }
+    await delay(20);
+  }
 }
 
 /** Whether the app's answer comes; an error page (nginx's 400 to a client without a certificate) is none. */

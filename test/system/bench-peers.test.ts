@@ -1,15 +1,19 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingHttpHeaders } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { startBackend } from '../../bench/peers/backend.ts';
-import { percentile, readLatencies, readReport, runH2load } from '../../bench/peers/h2load.ts';
-import { framed, LOADS, type Load } from '../../bench/peers/load.ts';
+import { runClosedLoop } from '../../bench/peers/generator/closedloop.ts';
+import { readLatencies, readReport, runH2load } from '../../bench/peers/h2load.ts';
+import { AUTHORITY, framed, LOADS, type Load, pathOf } from '../../bench/peers/load.ts';
 import { Processes } from '../../bench/peers/proc.ts';
 import { PAIR_NAMES, type Result, type Row } from '../../bench/peers/result.ts';
+import { percentile } from '../../bench/peers/sample.ts';
 import { findTools, toolPath } from '../../bench/peers/tools.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../scripts/bench-peers.mjs', import.meta.url));
@@ -81,6 +85,7 @@ function expectMeasured(row: Row): void {
     rssMiB: expect.any(Number),
     calls: expect.any(Number),
     failed: 0,
+    rounds: [expect.any(Object)],
   });
   expect(row.calls).toBeGreaterThan(0);
   expect(row.callsPerSecond).toBeGreaterThan(0);
@@ -104,8 +109,12 @@ function processesThatName(text: string): string[] {
     .filter((commandLine) => commandLine.includes(text));
 }
 
-describe('the generator', () => {
-  it('counts a call without the right answer as failed', async () => {
+function loadCalled(name: string): Load {
+  return LOADS.find((load) => load.name === name) as Load;
+}
+
+describe('the generators', () => {
+  it('count a call without the right answer as failed', async () => {
     const tools = findTools([]);
     const own = emptyFolder('generator');
     const processes = new Processes(own);
@@ -115,12 +124,54 @@ describe('the generator', () => {
       writeFileSync(requestFile, framed(100));
       const failedOf = async (load: Load) => {
         const target = { port, load, requestFile };
-        return (await runH2load(toolPath(tools, 'h2load'), target, 50, join(own, 'log'), 10_000)).failed;
+        const byH2load = await runH2load(toolPath(tools, 'h2load'), target, 50, join(own, 'log'), 10_000);
+        const byOurs = await runClosedLoop(load, port, 50, 10_000);
+        return [byH2load.failed, byOurs.failed];
       };
-      expect(await failedOf(LOADS[0])).toBe(0);
-      expect(await failedOf({ ...LOADS[0], answerBytes: 12_345 }), 'the back end answers 404').toBe(50);
+      expect(await failedOf(loadCalled('unique-4x32'))).toEqual([0, 0]);
+      const unknown = { ...loadCalled('unique-4x32'), answerBytes: 12_345 };
+      expect(await failedOf(unknown), 'the back end answers 404').toEqual([50, 50]);
+
+      const altered = framed(10_240).fill('b', 10_244);
+      writeFileSync(join(own, 'answers', pathOf(loadCalled('10KiB-4x16'))), altered);
+      expect((await runClosedLoop(loadCalled('10KiB-4x16'), port, 50, 10_000)).failed, 'one octet').toBe(50);
     } finally {
       await processes.stop();
+    }
+  });
+
+  it('make each call with a traceparent and a grpc-timeout of its own', async () => {
+    const seen: IncomingHttpHeaders[] = [];
+    const bodies: Buffer[] = [];
+    const server = createServer().on('stream', (stream, headers) => {
+      seen.push(headers);
+      stream.on('data', (chunk: Buffer) => bodies.push(chunk));
+      stream.respond({ 'content-type': 'application/grpc' }, { waitForTrailers: true });
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+      stream.end(framed(100));
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    const sample = await runClosedLoop(loadCalled('unique-4x32'), port, 1000, 10_000);
+    server.close();
+
+    expect(sample).toMatchObject({ calls: 1000, failed: 0 });
+    expect(seen).toHaveLength(1000);
+    expect(Buffer.concat(bodies).length).toBe(1000 * framed(100).length);
+    for (const field of ['traceparent', 'grpc-timeout']) {
+      expect(new Set(seen.map((headers) => headers[field])).size, field).toBe(1000);
+    }
+    for (const headers of seen) {
+      expect(headers).toMatchObject({
+        ':method': 'POST',
+        ':scheme': 'http',
+        ':authority': AUTHORITY,
+        ':path': pathOf(loadCalled('unique-4x32')),
+        'content-type': 'application/grpc',
+        te: 'trailers',
+        traceparent: expect.stringMatching(/^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/),
+        'grpc-timeout': expect.stringMatching(/^[2-9]\d{7}u$/),
+      });
     }
   });
 

@@ -7,7 +7,7 @@ import { AUTHORITY } from '../load.ts';
 import { freePorts } from '../port.ts';
 import type { Pair } from './pair.ts';
 
-const CLI = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
+const DIST = fileURLToPath(new URL('../../../dist', import.meta.url));
 const TRUST_DOMAIN = 'bench.example';
 const spiffeId = (name: string) => `spiffe://${TRUST_DOMAIN}/ns/default/sa/${name}`; // as `hauberk issue NAME` makes it
 
@@ -18,24 +18,42 @@ probes: { http: "127.0.0.1:0", grpc: "127.0.0.1:0" }
 log: { level: warn }
 `;
 
-/** The built program, run as users run it, with its defaults; call audit is off as the peers' access logs are. */
-export const hauberk: Pair = {
-  name: 'hauberk',
-  async start({ folder, backendPort, processes }) {
-    if (!existsSync(CLI)) {
-      throw new BenchError('missing-tool', `${CLI} is not there: build it with \`npm run build\``);
+/** Every call is counted against two limits that it does not reach, and recorded in a file. */
+const observing = (callLog: string) => `
+limits:
+  - { scope: session, maxRequests: 1000000000, window: 60s }
+  - { scope: peer, maxRequests: 1000000000, window: 60s }
+monitoring: { adapters: [{ file: { path: ${callLog} } }], calls: all }
+`;
+
+/**
+ * A built program, run as users run it, with its defaults; call audit is off as the peers' access logs are, unless
+ * the place asks for it. `dist` is the folder of the build, this checkout's by default.
+ */
+export const hauberk = (name = 'hauberk', dist = DIST): Pair => ({
+  name,
+  observable: true,
+  async start({ folder, backendPort, observed, processes }) {
+    const program = join(dist, 'cli', 'main.js');
+    if (!existsSync(program)) {
+      throw new BenchError('missing-tool', `${program} is not there: build it with \`npm run build\``);
     }
     const keys = join(folder, 'keys');
-    const cli = (...args: string[]) => execFileSync(process.execPath, [CLI, ...args], { encoding: 'utf8' });
+    const cli = (...args: string[]) =>
+      execFileSync(process.execPath, [program, ...args], { encoding: 'utf8' });
     cli('init', '--trust-domain', TRUST_DOMAIN, '--dir', keys);
     cli('issue', 'a', '--dir', keys);
     cli('issue', 'b', '--dir', keys);
 
     const [portA, portB] = await freePorts(2);
-    const start = (name: string, config: string, port: number) => {
-      const file = join(folder, `${name}.yaml`);
-      writeFileSync(file, common(keys, name) + config);
-      return processes.start(`hauberk-${name}`, process.execPath, [CLI, 'run', '-c', file], port);
+    const callLogs: string[] = [];
+    const start = (proxy: string, config: string, port: number) => {
+      const file = join(folder, `${proxy}.yaml`);
+      const callLog = join(folder, `${proxy}.calls.jsonl`);
+      if (observed) callLogs.push(callLog);
+      writeFileSync(file, common(keys, proxy) + (observed ? observing(callLog) : '') + config);
+      const process_ = `${name}-${observed ? 'observed-' : ''}${proxy}`;
+      return processes.start(process_, process.execPath, [program, 'run', '-c', file], port);
     };
     const pidB = await start(
       'b',
@@ -62,10 +80,11 @@ egress:
       portA,
     );
     return {
-      name: 'hauberk',
+      name,
       port: portA,
       between: { port: portB, protocol: 'hauberk' },
       pids: [pidA, pidB],
+      callLogs,
     };
   },
-};
+});

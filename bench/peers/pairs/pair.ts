@@ -1,6 +1,5 @@
 import type { Certificates } from '../certificates.ts';
 import type { Processes } from '../proc.ts';
-import type { PairName } from '../result.ts';
 import type { ToolPaths } from '../tools.ts';
 
 /**
@@ -8,7 +7,9 @@ import type { ToolPaths } from '../tools.ts';
  * and mutually authenticated; B speaks plaintext HTTP/2 to the back end.
  */
 export interface Pair {
-  readonly name: PairName;
+  readonly name: string;
+  /** It knows limits, metrics and call audit, which some loads want. */
+  readonly observable?: boolean;
   /** Starts both proxies, B first, in `place.processes`. */
   start(place: Place): Promise<RunningPair>;
 }
@@ -18,6 +19,8 @@ export interface Place {
   /** The pair's own folder, empty at first. */
   readonly folder: string;
   readonly backendPort: number;
+  /** Limits, metrics and call audit are on; only for pairs that are `observable`. */
+  readonly observed: boolean;
   readonly processes: Processes;
   readonly tools: ToolPaths;
   /** For the pairs that speak TLS; made at the first call. */
@@ -25,11 +28,13 @@ export interface Place {
 }
 
 export interface RunningPair {
-  readonly name: PairName;
+  readonly name: string;
   /** Where the client connects. */
   readonly port: number;
   /** The hop between the proxies: B's port and what is spoken there; none for `direct`. */
   readonly between?: { readonly port: number; readonly protocol: 'tls' | 'hauberk' };
   /** The processes that were started; their workers descend from them. */
   readonly pids: readonly number[];
+  /** Where the proxies write an event for each call, if they do. */
+  readonly callLogs?: readonly string[];
 }
