@@ -17,6 +17,7 @@ const LIMITS: ConnectionLimits = {
   continuationFrames: 8,
   headerBlockBytes: 65_536,
   headerFields: 128,
+  interimResponses: 16,
   settingsEntries: 32,
   queueBytes: 16_777_216,
   stallMs: 60_000,

@@ -177,13 +177,13 @@ export const CATALOGUE: {
     },
   },
   'flood.detected': {
-    means: 'A connection misused the protocol beyond a limit',
+    means: 'A connection crossed a limit against abuse, and it or one of its streams was ended',
     fields: {
       side: SIDE,
       remote: REMOTE,
       sessionId: `${SESSION}; with peers only`,
       peer: `${PEER}; with peers only`,
-      kind: 'Which limit: `rapid-reset`, `ping`, `settings`, `continuation`, ...',
+      kind: 'Which limit: `rapid-reset`, `ping`, `settings`, `continuation`, ...; those of streams once a connection',
       detail: 'The figures, in a sentence',
     },
   },

@@ -56,6 +56,7 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
       headerBlockSize: http2.headerBlock,
       headerListSize: http2.headerList,
       headerFields: http2.headerFields,
+      interimResponses: http2.interimResponses,
       appHeaderTableSize: http2.appHeaderTable,
       sessionHeaderTableSize: http2.sessionHeaderTable,
       floodFrames: http2.floodFrames,

@@ -130,10 +130,12 @@ export interface Http2Config {
   /** Bytes of a header list, counted with 32 a field (RFC 9113 section 6.5.2); advertised. */
   readonly headerListSize: number;
   readonly headerFields: number;
+  /** 1xx responses of one call. */
+  readonly interimResponses: number;
   /** HPACK table, bytes. */
   readonly appHeaderTableSize: number;
   readonly sessionHeaderTableSize: number;
-  /** PING, SETTINGS, PRIORITY, empty frames: this many of a kind ... */
+  /** PING, SETTINGS, PRIORITY, empty and unknown frames, ...: this many of a kind ... */
   readonly floodFrames: number;
   /** ... in this long. */
   readonly floodWindowMs: number;

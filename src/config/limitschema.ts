@@ -116,13 +116,18 @@ export const HTTP2 = mapping(
       default: '64KiB',
     }),
     headerFields: count(16, 4_096, 'fields', { description: 'Fields of a header list.', default: 128 }),
+    interimResponses: count(1, 1_024, 'responses', {
+      description: 'Informational (1xx) responses to one call.',
+      default: 16,
+    }),
     appHeaderTable: size('0B', '1MiB', { description: 'HPACK table towards apps.', default: '4KiB' }),
     sessionHeaderTable: size('0B', '1MiB', {
       description: 'HPACK table inside a session.',
       default: '64KiB',
     }),
     floodFrames: count(10, 1_000_000, 'frames', {
-      description: 'PING, SETTINGS, PRIORITY and empty frames: this many of a kind ...',
+      description:
+        'PING, SETTINGS, PRIORITY, empty and unknown frames, and WINDOW_UPDATEs beyond 10 a frame of traffic: this many of a kind ...',
       default: 200,
     }),
     floodWindow: duration('1s', '10m', { description: '... in this long.', default: '10s' }),

@@ -47,29 +47,40 @@ export class ConnectionError extends Error {
   }
 }
 
-/** A stream error (RFC 9113 section 5.4.2): only this stream ends, with RST_STREAM. */
+/**
+ * A stream error (RFC 9113 section 5.4.2): only this stream ends, with RST_STREAM. `kind` is for audit and metrics.
+ */
 export class StreamError extends Error {
   override readonly name = 'StreamError';
   readonly code: number;
+  readonly kind: FloodKind;
 
-  constructor(code: number, message: string) {
+  constructor(code: number, message: string, kind: FloodKind = 'malformed') {
     super(`${errorName(code)}: ${message}`);
     this.code = code;
+    this.kind = kind;
   }
 }
 
-/** The abuse limits, as the audit and the metrics name them. */
-export type FloodKind =
-  | 'rapid-reset'
-  | 'provoked-reset'
-  | 'ping'
-  | 'settings'
-  | 'priority'
-  | 'goaway'
-  | 'empty-frame'
-  | 'continuation'
-  | 'header-list'
-  | 'control-queue'
-  | 'slow-preface'
-  | 'slow-settings'
-  | 'slow-headers';
+/** Limits against abuse, as the audit and the metrics name them: what ends a connection, and what only a stream. */
+export const CONNECTION_FLOODS = [
+  'rapid-reset',
+  'provoked-reset',
+  'ping',
+  'settings',
+  'priority',
+  'goaway',
+  'empty-frame',
+  'unknown-frame',
+  'window-update',
+  'closed-stream',
+  'continuation',
+  'header-list',
+  'control-queue',
+  'slow-preface',
+  'slow-settings',
+  'slow-headers',
+  'peer-memory',
+] as const;
+export const STREAM_FLOODS = ['malformed', 'streams', 'stalled', 'interim'] as const;
+export type FloodKind = (typeof CONNECTION_FLOODS | typeof STREAM_FLOODS)[number];

@@ -2,7 +2,7 @@ import { ConnectionError, ErrorCode, type FloodKind } from './errors.ts';
 
 /** Bounds on what a peer may make us do; crossing one ends the connection with ENHANCE_YOUR_CALM. */
 export interface GuardLimits {
-  /** Frames of one kind (PING, SETTINGS, PRIORITY, GOAWAY, empty DATA) in a window ... */
+  /** Frames of one kind (PING, SETTINGS, PRIORITY, GOAWAY, empty DATA, ...) in a window ... */
   floodFrames: number;
   /** ... of this many ms. */
   floodWindowMs: number;
@@ -14,13 +14,21 @@ export interface GuardLimits {
   controlQueue: number;
 }
 
+/** WINDOW_UPDATEs that go with one HEADERS or DATA frame of either side: receivers pay in small coin, but not in dust. */
+const UPDATES_A_FRAME = 10;
+/** Frames that may come late for one stream, when it is over. */
+const LATE_A_STREAM = 4;
+/** Frames that are allowed beforehand at most. */
+const MOST_ALLOWED = 1_000_000;
+
 /** Counts one kind of frame in fixed windows. */
 class FrameCounter {
   #windowStart = Number.NEGATIVE_INFINITY;
-  #count = 0;
+  #count = 0; // below 0: so many more are allowed at any time
 
   /** Counts one at `now` and says how many this window has had. */
   add(now: number, windowMs: number): number {
+    if (this.#count < 0) return ++this.#count;
     if (now - this.#windowStart >= windowMs) {
       this.#windowStart = now;
       this.#count = 0;
@@ -30,6 +38,11 @@ class FrameCounter {
 
   reset(): void {
     this.#count = 0;
+  }
+
+  /** So many more are no flood, whenever they come. */
+  allow(frames: number): void {
+    if (this.#count > -MOST_ALLOWED) this.#count -= frames;
   }
 }
 
@@ -74,6 +87,9 @@ export class Guard {
   readonly #priorities = new FrameCounter();
   readonly #goaways = new FrameCounter();
   readonly #empties = new FrameCounter();
+  readonly #unknown = new FrameCounter();
+  readonly #updates = new FrameCounter();
+  readonly #late = new FrameCounter();
   readonly #resets: ResetCounter;
   readonly #provoked: ResetCounter;
   #opened = 0;
@@ -86,7 +102,9 @@ export class Guard {
     this.#provoked = new ResetCounter(monotonic());
   }
 
+  /** A stream was opened, by either side. */
   streamOpened(): void {
+    this.#late.allow(LATE_A_STREAM);
     // Halved together with the resets, so that the ratio is of the recent streams only.
     if (++this.#opened <= 4 * this.#limits.resetBurst) return;
     this.#opened >>>= 1;
@@ -98,6 +116,8 @@ export class Guard {
   /** HEADERS or DATA, either way: a PING that goes with real traffic is a measurement or a keepalive, not a flood. */
   progress(): void {
     this.#pings.reset();
+    this.#unknown.reset();
+    this.#updates.allow(UPDATES_A_FRAME);
   }
 
   ping(): void {
@@ -118,6 +138,20 @@ export class Guard {
 
   emptyFrame(): void {
     this.#check(this.#empties, 'empty-frame');
+  }
+
+  /** A frame of a type that we do not know: ignored, but read. */
+  unknownFrame(): void {
+    this.#check(this.#unknown, 'unknown-frame');
+  }
+
+  windowUpdate(): void {
+    this.#check(this.#updates, 'window-update');
+  }
+
+  /** RST_STREAM or HEADERS for a stream that is over. */
+  lateFrame(): void {
+    this.#check(this.#late, 'closed-stream');
   }
 
   /** A frame that we owe the peer was queued while it does not read. Does not throw: owners may be the cause. */

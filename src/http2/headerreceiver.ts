@@ -114,7 +114,7 @@ export class HeaderReceiver {
     if (stream !== undefined) this.#onMore(stream, list, fin);
     else if (this.#role === 'server' && (streamId & 1) === 1 && this.#streams.isIdle(streamId)) {
       this.#onRequest(streamId, list, fin);
-    } else this.#streams.checkClosed(streamId, 'HEADERS');
+    } else this.#streams.checkClosed(streamId, 'HEADERS', 0);
   }
 
   // ---- requests ------------------------------------------------------------------------------------
@@ -143,7 +143,8 @@ export class HeaderReceiver {
     if (stream.remoteClosed) {
       this.#fail(stream, ErrorCode.STREAM_CLOSED, 'HEADERS after END_STREAM');
     } else if (list.oversize) {
-      this.#fail(stream, ErrorCode.ENHANCE_YOUR_CALM, 'header list above our limit');
+      const message = 'header list above our limit';
+      this.#streams.fail(stream, new StreamError(ErrorCode.ENHANCE_YOUR_CALM, message, 'header-list'));
     } else if (stream.headersReceived) this.#onTrailers(stream, list, fin);
     else this.#onResponse(stream, list, fin);
   }
@@ -165,8 +166,12 @@ export class HeaderReceiver {
     if (message === undefined) return;
     const { status } = message;
     if (status < 200) {
+      const most = this.#limits.interimResponses;
       if (fin) this.#fail(stream, ErrorCode.PROTOCOL_ERROR, 'an interim response ends the stream');
-      else stream.handler.onHeaders(stream, list, message, false);
+      else if (stream.countInterim() > most) {
+        const message = `more than ${most} interim responses`;
+        this.#streams.fail(stream, new StreamError(ErrorCode.ENHANCE_YOUR_CALM, message, 'interim'));
+      } else stream.handler.onHeaders(stream, list, message, false);
       return;
     }
     stream.receivedHeaders();

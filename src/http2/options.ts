@@ -38,6 +38,8 @@ export interface ConnectionLimits extends GuardLimits {
   headerBlockBytes: number;
   /** Header fields of one list. */
   headerFields: number;
+  /** 1xx responses of one stream. */
+  interimResponses: number;
   /** Entries of one SETTINGS frame. */
   settingsEntries: number;
   /**

@@ -160,6 +160,7 @@ export class Receiver implements FrameHandler {
         break;
       default:
         // Unknown types are ignored (section 4.1).
+        this.#guard.unknownFrame();
         break;
     }
     return !this.#out.closed && !this.#guard.overloaded;
@@ -186,7 +187,7 @@ export class Receiver implements FrameHandler {
     const stream = this.#streams.find(streamId);
     if (stream === undefined) {
       this.#window.discard(octets);
-      this.#streams.checkClosed(streamId, 'DATA');
+      this.#streams.checkClosed(streamId, 'DATA', octets);
       return;
     }
     if (!this.#mayHaveData(stream, octets)) {
@@ -241,7 +242,8 @@ export class Receiver implements FrameHandler {
       throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, 'RST_STREAM on an idle stream');
     }
     const stream = this.#streams.find(streamId);
-    if (stream !== undefined) this.#streams.resetByPeer(stream, buf.readUInt32BE(start));
+    if (stream === undefined) this.#guard.lateFrame();
+    else this.#streams.resetByPeer(stream, buf.readUInt32BE(start));
   }
 
   /** Section 6.5. */
@@ -322,6 +324,7 @@ export class Receiver implements FrameHandler {
     if (end - start !== WINDOW_UPDATE_LENGTH) {
       throw new ConnectionError(ErrorCode.FRAME_SIZE_ERROR, 'WINDOW_UPDATE is not 4 octets');
     }
+    this.#guard.windowUpdate();
     const increment = buf.readUInt32BE(start) & MAX_WINDOW;
     if (streamId === 0) {
       if (increment === 0) throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, 'WINDOW_UPDATE of 0');

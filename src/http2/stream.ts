@@ -51,6 +51,7 @@ export class Stream {
   #localClosed = false;
   #closed = false;
   #headersReceived: boolean;
+  #interim = 0;
   #bodyLeft = -1; // octets of body still to come by content-length, or -1
   #sendWindow: number;
   #receiveWindow: number;
@@ -160,6 +161,11 @@ export class Stream {
     this.#headersReceived = true;
   }
 
+  /** Counts an interim response and says how many there were. */
+  countInterim(): number {
+    return ++this.#interim;
+  }
+
   /** The message has a body of just so many octets (section 8.1.1). */
   expectBody(octets: number): void {
     this.#bodyLeft = octets;
@@ -183,6 +189,11 @@ export class Stream {
   accept(octets: number): boolean {
     this.#receiveWindow -= octets;
     return this.#receiveWindow >= 0;
+  }
+
+  /** What the peer may still send. */
+  get receiveWindow(): number {
+    return this.#receiveWindow;
   }
 
   /** What the window is filled up to. */

@@ -22,6 +22,13 @@ const NO_HANDLER: StreamHandler = {
   onReset() {},
 };
 
+const TOO_MANY = new StreamError(ErrorCode.REFUSED_STREAM, 'more streams than we take', 'streams');
+const STALLED = new StreamError(
+  ErrorCode.CANCEL,
+  'no progress while the queue of its connection is full',
+  'stalled',
+);
+
 export interface StreamsOptions {
   readonly role: Role;
   readonly connection: Connection;
@@ -93,11 +100,20 @@ export class Streams {
    * DATA or HEADERS came for a stream that has no object, being idle or closed. Returns if that may happen: the
    * peer had not yet seen our reset, or our GOAWAY.
    */
-  checkClosed(streamId: number, frame: string): void {
+  checkClosed(streamId: number, frame: 'DATA' | 'HEADERS', octets: number): void {
     if (this.isIdle(streamId)) {
       throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, `${frame} on idle stream ${streamId}`);
     }
-    if (this.#resets.has(streamId)) return;
+    if (this.#resets.has(streamId)) {
+      if (frame === 'HEADERS') this.#options.guard.lateFrame();
+      else if (!this.#resets.accept(streamId, octets)) {
+        throw new ConnectionError(
+          ErrorCode.FLOW_CONTROL_ERROR,
+          `DATA beyond the window of stream ${streamId}, which was reset`,
+        );
+      }
+      return;
+    }
     if (streamId >= this.#gapFrom && streamId <= this.#gapTo && !this.#isOwn(streamId)) {
       // Section 5.1.1: it was left out when a higher one was opened.
       throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, `${frame} on stream ${streamId}, out of order`);
@@ -113,6 +129,7 @@ export class Streams {
 
   open(handler: StreamHandler): Stream {
     const stream = this.#create(this.#nextId, handler, false);
+    this.#options.guard.streamOpened();
     this.#nextId += 2;
     this.#ownStreams++;
     return stream;
@@ -130,7 +147,9 @@ export class Streams {
 
   /** The peer's stream is not looked at: it came after our GOAWAY (section 6.8). */
   ignore(streamId: number): void {
-    this.#resets.add(streamId);
+    this.#resets.add(streamId, this.#options.local.initialWindowSize);
+    // Only a peer that has not seen our GOAWAY does so, and not for long.
+    this.#options.guard.provokedReset();
   }
 
   /** A stream for a request; undefined if there are too many, and it has been refused (section 5.1.2). */
@@ -139,7 +158,8 @@ export class Streams {
       this.#peerStreams++;
       return this.#create(streamId, NO_HANDLER, true);
     }
-    this.#writeReset(streamId, ErrorCode.REFUSED_STREAM);
+    this.#writeReset(streamId, ErrorCode.REFUSED_STREAM, this.#options.local.initialWindowSize);
+    this.#options.handler.onStreamError(streamId, TOO_MANY);
     this.#options.guard.provokedReset();
     return undefined;
   }
@@ -189,12 +209,13 @@ export class Streams {
       this.#window.abandon(stream);
       return;
     }
-    this.#writeReset(stream.id, code);
+    this.#writeReset(stream.id, code, stream.receiveWindow);
     this.#cut(stream);
   }
 
-  #writeReset(streamId: number, code: number): void {
-    this.#resets.add(streamId);
+  /** `window`: what the peer may have sent on it by now. */
+  #writeReset(streamId: number, code: number, window: number): void {
+    this.#resets.add(streamId, Math.max(window, this.#options.local.initialWindowSize));
     writeRstStream(this.#out, streamId, code);
     // A client's resets are of its own streams: no peer can make it owe more of them than it has opened.
     if (!this.#isClient && !this.#out.writable) this.#options.guard.controlQueued();
@@ -240,9 +261,8 @@ export class Streams {
         if (stream.queued > 0 && stream.progressAt <= now - stallMs) stalled.push(stream);
       }
     }
-    const error = new StreamError(ErrorCode.CANCEL, 'no progress while the queue of its connection is full');
     for (const stream of new Set(stalled)) {
-      if (!stream.closed || stream.held > 0) this.#resetFor(stream, error, 'stalled');
+      if (!stream.closed || stream.held > 0) this.#resetFor(stream, STALLED, 'stalled');
     }
   }
 

@@ -49,6 +49,7 @@ export class AppTarget implements CallTarget {
   #closed(reason: string, detail: string): void {
     const { metrics, recorder } = this.#context;
     metrics.connectionsOpen.of('local-app').dec();
+    metrics.connectionsClosed.of('local-app', reason).inc();
     const remote = formatAddress(this.config.address);
     recorder.record({ type: 'connection.closed', side: 'local-app', remote, reason, detail });
     this.onClosed();
@@ -65,7 +66,8 @@ export class AppTarget implements CallTarget {
   async #dial(): Promise<Dialled> {
     try {
       const socket = await connectTo(this.config.address, CONNECT_TIMEOUT_MS);
-      return { wire: new SocketWire(socket, formatAddress(this.config.address)), session: undefined };
+      const remote = formatAddress(this.config.address);
+      return { wire: new SocketWire(socket, remote), session: undefined, remote };
     } catch (cause) {
       this.#context.log.warn(
         { service: this.config.service, app: formatAddress(this.config.address), error: String(cause) },

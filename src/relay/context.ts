@@ -98,6 +98,7 @@ export class RelayContext {
       continuationFrames: config.continuationFrames,
       headerBlockBytes: config.headerBlockSize,
       headerFields: config.headerFields,
+      interimResponses: config.interimResponses,
       settingsEntries: config.settingsEntries,
       queueBytes: config.queuedBytes,
       stallMs: config.stallTimeoutMs,

@@ -11,6 +11,7 @@ import type { Session } from '../session/session.ts';
 import { Call, type CallPlan } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
+import { FloodReport } from './floodreport.ts';
 import { grpcErrorHeaders } from './reply.ts';
 import type { Router } from './router.ts';
 import { MeteredSink, type Wire } from './wire.ts';
@@ -35,6 +36,7 @@ export class DownstreamConnection implements ConnectionHandler {
   readonly session: Session | undefined;
   readonly #context: RelayContext;
   readonly #router: Router;
+  readonly #floods: FloodReport;
   #endDetail: string | undefined;
   #endReason: string | undefined;
 
@@ -46,6 +48,7 @@ export class DownstreamConnection implements ConnectionHandler {
     this.session = options.session;
     const side = options.session === undefined ? 'app' : 'peer';
     const records = side === 'peer' ? context.metrics.records : undefined;
+    this.#floods = new FloodReport(context, side, options.remote, options.session);
     const sink = new MeteredSink(options.wire, context.metrics.bytes.of(side, 'out'), records?.of('out'));
     const bytesIn = context.metrics.bytes.of(side, 'in');
     const recordsIn = records?.of('in');
@@ -59,7 +62,8 @@ export class DownstreamConnection implements ConnectionHandler {
     });
     const { wire, connection } = this;
     wire.onDrain = () => connection.drained();
-    wire.onClose = (reason, detail) => {
+    wire.onClose = (reason, detail, flood) => {
+      if (flood !== undefined) this.#floods.connection(flood, detail);
       connection.transportClosed();
       options.onClosed(this, this.#endReason ?? reason, this.#endDetail ?? detail);
     };
@@ -116,6 +120,7 @@ export class DownstreamConnection implements ConnectionHandler {
   }
 
   onStreamError(streamId: number, error: StreamError): void {
+    this.#floods.stream(error);
     this.#context.log.debug({ remote: this.remote, streamId, error: error.message }, 'stream error');
   }
 
@@ -129,19 +134,7 @@ export class DownstreamConnection implements ConnectionHandler {
           'a bug ended a connection',
         );
       }
-      if (error.kind !== undefined) {
-        const side = this.session === undefined ? 'app' : 'peer';
-        this.#context.metrics.floods.of(side, error.kind).inc();
-        this.#context.recorder.record({
-          type: 'flood.detected',
-          side,
-          remote: this.remote,
-          sessionId: this.session?.id,
-          peer: this.session?.peer,
-          kind: error.kind,
-          detail: error.message,
-        });
-      }
+      if (error.kind !== undefined) this.#floods.connection(error.kind, error.message);
     }
     this.wire.close();
   }

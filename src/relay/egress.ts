@@ -123,6 +123,7 @@ export class Egress {
       onClosed: (closed, reason, detail) => {
         this.#connections.delete(closed);
         this.#context.metrics.connectionsOpen.of('app').dec();
+        this.#context.metrics.connectionsClosed.of('app', reason).inc();
         this.#context.recorder.record({
           type: 'connection.closed',
           side: 'app',

@@ -137,7 +137,7 @@ export class PeerSessions {
     this.#context.metrics.handshakeDuration.of('outbound').observe(seconds);
     try {
       const peer = this.#begin(channel, 'outbound', service);
-      return { wire: channel, session: peer.session };
+      return { wire: channel, session: peer.session, remote: peer.remote };
     } catch (cause) {
       channel.session.key.wipe();
       channel.destroy('refused');
@@ -217,6 +217,7 @@ export class PeerSessions {
   /** A connection of a session has closed; the session ends with its last. */
   closed(session: Session, remote: string, reason: CloseReason, detail: string): void {
     this.#context.metrics.connectionsOpen.of('peer').dec();
+    this.#context.metrics.connectionsClosed.of('peer', reason).inc();
     this.#context.recorder.record({
       type: 'connection.closed',
       side: 'peer',

@@ -8,12 +8,15 @@ import type { Session } from '../session/session.ts';
 import type { Call } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
+import { FloodReport } from './floodreport.ts';
 import { MeteredSink, type Wire } from './wire.ts';
 
 /** A wire that has been dialled, and for a peer the session on it. */
 export interface Dialled {
   readonly wire: Wire;
   readonly session: Session | undefined;
+  /** The other end, for the audit. */
+  readonly remote: string;
 }
 
 export interface UpstreamOptions {
@@ -51,6 +54,7 @@ export class UpstreamConnection implements ConnectionHandler {
   /** Why it ended, for the calls that it takes along. */
   endReason = 'closed';
   readonly #upstream: Upstream;
+  readonly #floods: FloodReport;
   #error: ConnectionError | undefined;
 
   constructor(upstream: Upstream, context: RelayContext, dialled: Dialled, kind: 'app' | 'session') {
@@ -59,6 +63,7 @@ export class UpstreamConnection implements ConnectionHandler {
     this.session = dialled.session;
     const side = kind === 'app' ? 'local-app' : 'peer';
     const records = side === 'peer' ? context.metrics.records : undefined;
+    this.#floods = new FloodReport(context, side, dialled.remote, dialled.session);
     const sink = new MeteredSink(dialled.wire, context.metrics.bytes.of(side, 'out'), records?.of('out'));
     const bytesIn = context.metrics.bytes.of(side, 'in');
     const recordsIn = records?.of('in');
@@ -75,7 +80,8 @@ export class UpstreamConnection implements ConnectionHandler {
       connection.drained();
       upstream.room();
     };
-    wire.onClose = (reason, detail) => {
+    wire.onClose = (reason, detail, flood) => {
+      if (flood !== undefined) this.#floods.connection(flood, detail);
       const error = this.#error;
       if (error === undefined) this.endReason = detail === '' ? reason : `${reason}: ${detail}`;
       connection.transportClosed();
@@ -119,12 +125,14 @@ export class UpstreamConnection implements ConnectionHandler {
   }
 
   onStreamError(streamId: number, error: StreamError): void {
+    this.#floods.stream(error);
     this.#upstream.streamError(streamId, error);
   }
 
   onEnd(error: ConnectionError | undefined): void {
     this.#error = error;
     if (error !== undefined) this.endReason = error.message;
+    if (error?.kind !== undefined) this.#floods.connection(error.kind, error.message);
     this.wire.close();
     this.#upstream.retire(this);
   }

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { ByteSink } from '../http2/sink.ts';
 import type { Series } from '../telemetry/series.ts';
+import type { RecordFlood } from '../transport/errors.ts';
 
 /**
  * The transport under an HTTP/2 connection: a plaintext socket to an app, or a SecureChannel to a peer, which
@@ -13,8 +14,8 @@ export interface Wire extends ByteSink {
   set onData(listener: (octets: Buffer) => void);
   /** There is room again after a `write` that returned false. */
   set onDrain(listener: () => void);
-  /** The wire is gone, for whatever reason. Exactly once. */
-  set onClose(listener: (reason: never, detail: string) => void);
+  /** The wire is gone, for whatever reason; `flood` names the limit against abuse that it crossed. Exactly once. */
+  set onClose(listener: (reason: never, detail: string, flood?: RecordFlood) => void);
   /** Ends it once everything written has gone out. */
   close(): void;
 }
@@ -70,7 +71,7 @@ export class SocketWire implements Wire {
   readonly remote: string;
   onData: (octets: Buffer) => void = ignore;
   onDrain: () => void = ignore;
-  onClose: (reason: string, detail: string) => void = ignore;
+  onClose: (reason: string, detail: string, flood?: RecordFlood) => void = ignore;
   readonly #socket: Socket;
   #closing = false;
   #closed = false;
@@ -112,7 +113,7 @@ export class SocketWire implements Wire {
   }
 
   #cutOff(): void {
-    this.#gone('flood', `it has not taken ${MAX_BACKLOG} octets of what it was sent`);
+    this.#gone('flood', `it has not taken ${MAX_BACKLOG} octets of what it was sent`, 'backlog');
     this.#socket.destroy();
   }
 
@@ -126,14 +127,15 @@ export class SocketWire implements Wire {
     socket.once('close', () => clearTimeout(linger));
   }
 
-  #gone(reason: string, detail: string): void {
+  #gone(reason: string, detail: string, flood?: RecordFlood): void {
     if (this.#closed) return;
     this.#closed = true;
     const onClose = this.onClose;
     this.onData = ignore;
     this.onDrain = ignore;
     if (!this.#closing) this.#socket.destroy();
-    onClose(this.#closing ? 'local-closed' : reason, detail);
+    if (this.#closing) onClose('local-closed', detail);
+    else onClose(reason, detail, flood);
   }
 }
 

@@ -57,7 +57,12 @@ export const DEFINITIONS = {
     'reason',
   ),
   hauberk_bytes_total: counter('Bytes read from (`in`) and written to (`out`) sockets', 'side', 'flow'),
-  hauberk_floods_total: counter('Connections that crossed a limit against abuse', 'side', 'kind'),
+  hauberk_connections_closed_total: counter('Connections that ended, by reason', 'side', 'reason'),
+  hauberk_floods_total: counter(
+    'Connections and streams that were ended for a limit against abuse',
+    'side',
+    'kind',
+  ),
 
   hauberk_limit_store_up: gauge('1 while the store of the limits answers, 0 while memory stands in', 'store'),
   hauberk_limit_store_switches_total: counter('Losses and returns of the store of the limits', 'state'),

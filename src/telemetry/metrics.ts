@@ -90,6 +90,7 @@ export class Metrics {
   readonly connections = family<[side: Side]>('hauberk_connections_total');
   readonly refusals = family<[listener: string, reason: string]>('hauberk_connections_refused_total');
   readonly bytes = family<[side: Side, flow: Flow]>('hauberk_bytes_total');
+  readonly connectionsClosed = family<[side: Side, reason: string]>('hauberk_connections_closed_total');
   readonly floods = family<[side: Side, kind: string]>('hauberk_floods_total');
   readonly limitStoreSwitches = family<[state: 'lost' | 'restored']>('hauberk_limit_store_switches_total');
 
@@ -180,6 +181,7 @@ export class Metrics {
     hauberk_connections_total: () => this.connections.samples(),
     hauberk_connections_refused_total: () => this.refusals.samples(),
     hauberk_bytes_total: () => this.bytes.samples(),
+    hauberk_connections_closed_total: () => this.connectionsClosed.samples(),
     hauberk_floods_total: () => this.floods.samples(),
     hauberk_limit_store_up: () => {
       const state = this.#sources.limitStore?.();

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { Clock, TimerHandle } from '../clock/clock.ts';
 import type { PeerIdentity } from '../identity/peer.ts';
 import { giveBuffer, RECORD_BUFFER, SMALL, takeBuffer } from './bufferpool.ts';
-import { ChannelUseError, type CloseReason, RecordError } from './errors.ts';
+import { ChannelUseError, type CloseReason, RecordError, type RecordFlood } from './errors.ts';
 import type { Established } from './handshake.ts';
 import type { SessionKeys } from './keyschedule.ts';
 import type { RecordLimits } from './limits.ts';
@@ -25,7 +25,8 @@ import {
   TAG,
 } from './record.ts';
 
-export type CloseListener = (reason: CloseReason, detail: string) => void;
+/** `flood` names the limit that was crossed, if the reason is `flood`. */
+export type CloseListener = (reason: CloseReason, detail: string, flood?: RecordFlood) => void;
 export type RekeyListener = (direction: 'send' | 'receive', cause: RekeyCause) => void;
 export type RekeyCause = 'records' | 'bytes' | 'age' | 'peer';
 
@@ -74,7 +75,7 @@ export class SecureChannel implements RecordSink {
   readonly #writer: RecordWriter;
   readonly #reader: RecordReader;
   #state: 'open' | 'closing' | 'closed' = 'open';
-  #end: { reason: CloseReason; detail: string } | undefined;
+  #end: { reason: CloseReason; detail: string; flood: RecordFlood | undefined } | undefined;
   #onUp: (() => void) | undefined;
   #onData: ((plaintext: Buffer) => void) | undefined;
   #onClose: CloseListener | undefined;
@@ -87,8 +88,8 @@ export class SecureChannel implements RecordSink {
   };
   /** The payload of a PING that came while the socket was backlogged: only the last is answered. */
   #owedPong: Buffer | undefined;
-  #pings = 0;
-  #pingsSince: number;
+  readonly #pings: RecordCounter;
+  readonly #idle: RecordCounter;
   #rekeyTimer: TimerHandle;
   #closeTimer: TimerHandle;
   #recordTimer: TimerHandle;
@@ -120,8 +121,9 @@ export class SecureChannel implements RecordSink {
     this.#onUp = onUp;
     this.#writer = new RecordWriter(established.send, limits);
     this.#reader = new RecordReader(established.receive, limits, this, () => clock.monotonic());
-    this.#pingsSince = clock.monotonic();
-    this.#keySince = this.#pingsSince;
+    this.#keySince = clock.monotonic();
+    this.#pings = { count: 0, since: this.#keySince };
+    this.#idle = { count: 0, since: this.#keySince };
     this.#rekeyTimer = clock.after(limits.rekeyAfterMs, this.#keyIsOld);
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('drain', () => this.#drained());
@@ -141,7 +143,7 @@ export class SecureChannel implements RecordSink {
   set onClose(listener: CloseListener) {
     this.#onClose = listener;
     const end = this.#end;
-    if (end !== undefined) setImmediate(() => listener(end.reason, end.detail));
+    if (end !== undefined) setImmediate(() => listener(end.reason, end.detail, end.flood));
   }
 
   get closed(): boolean {
@@ -190,9 +192,8 @@ export class SecureChannel implements RecordSink {
    * because an owner in the middle of a write does not expect the end.
    */
   #cutOff(): void {
-    setImmediate(() =>
-      this.#finish('flood', `The peer has not taken ${this.#limits.maxBacklog} bytes of what it was sent`),
-    );
+    const detail = `The peer has not taken ${this.#limits.maxBacklog} bytes of what it was sent`;
+    setImmediate(() => this.#finish('flood', detail, { flood: 'backlog' }));
   }
 
   /**
@@ -236,6 +237,7 @@ export class SecureChannel implements RecordSink {
     if (this.#onUp !== undefined) this.#up(type);
     switch (type) {
       case DATA:
+        if (payload.length === 0) this.#limit(this.#idle, 'record-idle', 'empty DATA records');
         if (this.#onData === undefined) this.#early = Buffer.from(payload);
         else this.#onData(payload);
         return;
@@ -244,6 +246,7 @@ export class SecureChannel implements RecordSink {
         return;
       case PONG:
         checkPing(payload);
+        this.#limit(this.#idle, 'record-idle', 'PONGs');
         return;
       case KEY_UPDATE:
         this.onRekey?.('receive', 'peer');
@@ -255,6 +258,7 @@ export class SecureChannel implements RecordSink {
         throw new RecordError('peer-alert', `The peer sent ALERT ${payload[0] ?? '(empty)'}`);
       default:
         if (type < IGNORABLE) throw new RecordError('protocol-error', `A record of the unknown type ${type}`);
+        this.#limit(this.#idle, 'record-idle', 'records of unknown types');
     }
   }
 
@@ -323,21 +327,22 @@ export class SecureChannel implements RecordSink {
 
   #pinged(payload: Buffer): void {
     checkPing(payload);
-    if (++this.#pings > this.#limits.pings) {
-      const now = this.#clock.monotonic();
-      if (now - this.#pingsSince < this.#limits.pingWindowMs) {
-        throw new RecordError(
-          'flood',
-          `More than ${this.#limits.pings} PINGs in ${this.#limits.pingWindowMs} ms`,
-        );
-      }
-      this.#pingsSince = now;
-      this.#pings = 1;
-    }
+    this.#limit(this.#pings, 'record-ping', 'PINGs');
     const pong = Buffer.allocUnsafe(RECORD_HEADER + PING_LENGTH);
     payload.copy(pong, RECORD_HEADER);
     if (this.#backlogged) this.#owedPong = pong;
     else this.#control(PONG, pong);
+  }
+
+  #limit(counter: RecordCounter, flood: RecordFlood, what: string): void {
+    const { idleRecords, idleWindowMs } = this.#limits;
+    if (++counter.count <= idleRecords) return;
+    const now = this.#clock.monotonic();
+    if (now - counter.since < idleWindowMs) {
+      throw new RecordError('flood', `More than ${idleRecords} ${what} in ${idleWindowMs} ms`, { flood });
+    }
+    counter.since = now;
+    counter.count = 1;
   }
 
   get #backlogged(): boolean {
@@ -372,11 +377,11 @@ export class SecureChannel implements RecordSink {
   /** The peer's CLOSE: nothing follows it, and ours is due if it has not gone yet. */
   #closed(): void {
     if (this.#state === 'closing') {
-      this.#finish('local-closed', 'Closed from here, confirmed by the peer', true);
+      this.#finish('local-closed', 'Closed from here, confirmed by the peer', { flush: true });
       return;
     }
     this.#sendClose();
-    this.#finish('peer-closed', 'The peer closed the connection', true);
+    this.#finish('peer-closed', 'The peer closed the connection', { flush: true });
   }
 
   #sendClose(): void {
@@ -389,16 +394,20 @@ export class SecureChannel implements RecordSink {
   }
 
   #failed(cause: unknown): void {
-    if (cause instanceof RecordError) this.#finish(cause.reason, cause.message);
+    if (cause instanceof RecordError) this.#finish(cause.reason, cause.message, { flood: cause.flood });
     else
       this.#finish('internal-error', cause instanceof Error ? (cause.stack ?? cause.message) : String(cause));
   }
 
   /** `flush`: what was written, our CLOSE being the last, still goes out. */
-  #finish(reason: CloseReason, detail: string, flush = false): void {
+  #finish(
+    reason: CloseReason,
+    detail: string,
+    { flush = false, flood }: { flush?: boolean; flood?: RecordFlood | undefined } = {},
+  ): void {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
-    this.#end = { reason, detail };
+    this.#end = { reason, detail, flood };
     this.#clock.clear(this.#rekeyTimer);
     this.#clock.clear(this.#closeTimer);
     this.#clock.clear(this.#recordTimer);
@@ -410,7 +419,7 @@ export class SecureChannel implements RecordSink {
     this.#lent.length = 0;
     if (flush) this.#letGo();
     else this.#socket.destroy();
-    this.#onClose?.(reason, detail);
+    this.#onClose?.(reason, detail, flood);
   }
 
   /** Destroys the socket once it has sent everything, or the peer has had its time to take it. */
@@ -420,6 +429,12 @@ export class SecureChannel implements RecordSink {
     socket.once('close', () => this.#clock.clear(timer));
     socket.destroySoon();
   }
+}
+
+/** Records of a kind since a time. */
+interface RecordCounter {
+  count: number;
+  since: number;
 }
 
 function checkPing(payload: Buffer): void {

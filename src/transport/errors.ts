@@ -82,7 +82,7 @@ export class HandshakeError extends Error {
  * - `record-timeout`: a record began and did not complete in time
  * - `key-exhausted`: the peer sealed more records under a key than the protocol allows
  * - `protocol-error`: an authentic record that means nothing here
- * - `flood`: too many KEY_UPDATE or PING, or more to send than a peer that does not read may have us keep
+ * - `flood`: too many KEY_UPDATE or PING or records that carry nothing, or more to send than a peer that does not read may have us keep
  * - `peer-alert`: an ALERT record
  * - `socket-error`: the operating system said so
  * - `internal-error`: an owner's callback threw
@@ -111,14 +111,24 @@ export const CLOSE_REASONS = [
 ] as const;
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
+/**
+ * Limits against abuse below HTTP/2: PINGs; records that carry nothing (empty DATA, PONG, ignorable types); KEY_UPDATEs;
+ * and what a peer that does not read may have us keep.
+ */
+export const RECORD_FLOODS = ['record-ping', 'record-idle', 'key-update', 'backlog'] as const;
+export type RecordFlood = (typeof RECORD_FLOODS)[number];
+
 /** A record that ends its connection: silently on the wire, with this reason in the audit log. */
 export class RecordError extends Error {
   override readonly name = 'RecordError';
   readonly reason: CloseReason;
+  /** Which limit was crossed, if the reason is `flood`. */
+  readonly flood: RecordFlood | undefined;
 
-  constructor(reason: CloseReason, message: string, options?: { cause?: unknown }) {
-    super(message, options);
+  constructor(reason: CloseReason, message: string, options?: { cause?: unknown; flood?: RecordFlood }) {
+    super(message, options?.cause === undefined ? undefined : { cause: options.cause });
     this.reason = reason;
+    this.flood = options?.flood;
   }
 }
 

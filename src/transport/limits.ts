@@ -11,10 +11,10 @@ export interface RecordLimits extends RecordsConfig {
   readonly keyUpdateRecords: number;
   /** ... and in less than this time is a flood. */
   readonly keyUpdateMs: number;
-  /** More PINGs than this ... */
-  readonly pings: number;
+  /** More PINGs than this, or more records that carry nothing, ... */
+  readonly idleRecords: number;
   /** ... in this time are a flood. */
-  readonly pingWindowMs: number;
+  readonly idleWindowMs: number;
   /** Largest value of a record's length field that this end accepts, announced in TLV 0x05. */
   readonly maxLength: number;
   /** Bytes waiting for the kernel from which on SecureChannel.write asks its owner to wait. */
@@ -51,8 +51,8 @@ export const DEFAULT_RECORD_LIMITS: RecordLimits = {
   maxKeyRecords: 2 ** 22,
   keyUpdateRecords: 2 ** 10,
   keyUpdateMs: 1_000,
-  pings: 200,
-  pingWindowMs: 10_000,
+  idleRecords: 200,
+  idleWindowMs: 10_000,
   maxLength: MAX_LENGTH,
   backlog: 256 * 1024,
   maxBacklog: 16 * 1024 * 1024,

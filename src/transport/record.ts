@@ -266,7 +266,9 @@ export class RecordReader {
       this.#keyRecords < this.#limits.keyUpdateRecords &&
       now - this.#lastUpdate < this.#limits.keyUpdateMs
     ) {
-      throw new RecordError('flood', `A KEY_UPDATE ${this.#keyRecords} records after the one before`);
+      throw new RecordError('flood', `A KEY_UPDATE ${this.#keyRecords} records after the one before`, {
+        flood: 'key-update',
+      });
     }
     this.#lastUpdate = now;
     this.#updates++;

@@ -70,6 +70,7 @@ it('a file with only the required keys has the defaults of the design', () => {
       headerBlockSize: 65_536,
       headerListSize: 65_536,
       headerFields: 128,
+      interimResponses: 16,
       appHeaderTableSize: 4_096,
       sessionHeaderTableSize: 65_536,
       floodFrames: 200,

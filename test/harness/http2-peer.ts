@@ -138,6 +138,7 @@ export const LIMITS: ConnectionLimits = {
   continuationFrames: 8,
   headerBlockBytes: 65_536,
   headerFields: 128,
+  interimResponses: 16,
   settingsEntries: 32,
   queueBytes: 16_777_216,
   stallMs: 60_000,

@@ -43,6 +43,7 @@ const FLOODS: Array<[kind: string, what: string, octets: Buffer]> = [
   ['empty-frame', 'empty DATA', data(1, '')],
   ['empty-frame', 'DATA of padding alone', data(1, Buffer.from([3, 0, 0, 0]), 0x8)],
   ['empty-frame', 'empty DATA on a stream that we reset', data(3, '')],
+  ['unknown-frame', 'frames of an unknown type', frame(0xbe, 0, 0, 'what?')],
 ];
 
 describe('floods of frames', () => {
@@ -70,6 +71,59 @@ describe('floods of frames', () => {
       peer.now += 10_000;
     }
     expect(peer.connection.ended).toBe(false);
+  });
+
+  it('window-update: 10 go with each frame of traffic; of others 200 pass in 10 s', () => {
+    const peer = fresh(); // 2 HEADERS came
+    peer.owner.streams.get(1)?.sendHeaders(list(RESPONSE), false);
+    for (let i = 0; i < 500; i++) {
+      peer.write(times(5, windowUpdate(1, 1)), times(5, windowUpdate(0, 1)));
+      peer.owner.streams.get(1)?.send(Buffer.from('x'), 0, 1, false);
+    }
+    expect(peer.connection.ended).toBe(false);
+    // However late they come: what was sent is paid for.
+    peer.now += 100_000;
+    peer.write(times(30, windowUpdate(1, 1)), times(200, windowUpdate(3, 1)));
+    expect(peer.connection.ended).toBe(false);
+    peer.now += 10_000;
+    peer.write(times(200, windowUpdate(0, 1)));
+    expect(peer.connection.ended).toBe(false);
+    peer.write(windowUpdate(0, 1));
+    expect(ended(peer)).toEqual(crossed('window-update'));
+  });
+
+  it('closed-stream: 4 resets that come late go with each stream; of others 200 pass in 10 s', () => {
+    const peer = fresh(); // 2 streams, of which 3 is over
+    peer.write(times(208, rst(3, E.CANCEL)));
+    expect(peer.connection.ended).toBe(false);
+    for (let i = 0; i < 1000; i++) {
+      const id = 5 + 2 * i;
+      peer.request(id).sendHeaders(list(RESPONSE), true);
+      peer.write(times(4, rst(id, E.CANCEL)));
+    }
+    expect(peer.connection.ended).toBe(false);
+    peer.now += 10_000;
+    peer.write(times(200, rst(3, E.CANCEL)));
+    expect(peer.connection.ended).toBe(false);
+    peer.write(rst(3, E.CANCEL));
+    expect(ended(peer)).toEqual(crossed('closed-stream'));
+  });
+
+  it('closed-stream: HEADERS for streams that we have reset count as well', () => {
+    const peer = fresh();
+    const trailers = headers(3, block(TRAILERS), END_HEADERS | END_STREAM);
+    peer.write(times(208, trailers));
+    expect(peer.connection.ended).toBe(false);
+    peer.write(trailers);
+    expect(ended(peer)).toEqual(crossed('closed-stream'));
+  });
+
+  it('DATA for a stream that we have reset may fill the window that it had, and no more', () => {
+    const peer = fresh();
+    peer.write(times(3, data(3, Buffer.alloc(16_384))), data(3, Buffer.alloc(16_383)));
+    expect(peer.connection.ended).toBe(false);
+    peer.write(data(3, 'x'));
+    expect(ended(peer)).toEqual({ code: E.FLOW_CONTROL_ERROR, kind: undefined });
   });
 
   it('PINGs count only since the last HEADERS or DATA of the peer', () => {
@@ -184,6 +238,24 @@ describe('header blocks', () => {
   });
 });
 
+describe('interim responses', () => {
+  it('16 pass; one more ends the stream, and nothing else', () => {
+    const peer = new Http2Peer({ role: 'client' });
+    for (const id of [1, 3]) {
+      peer.open();
+      const interim = headers(id, block([[':status', '103']]));
+      peer.write(times(16, interim));
+      expect(peer.owner.take().filter(({ what }) => what === 'headers')).toHaveLength(16);
+      peer.write(interim);
+      expect(peer.owner.take()).toEqual([
+        { what: 'reset', id, code: E.ENHANCE_YOUR_CALM, origin: 'local' },
+        { what: 'stream-error', id, code: E.ENHANCE_YOUR_CALM },
+      ]);
+    }
+    expect(peer.connection.ended).toBe(false);
+  });
+});
+
 describe('SETTINGS entries', () => {
   const entries = (n: number): Buffer =>
     settings(...Array.from({ length: n }, () => [0x99, 1] as [number, number]));
@@ -284,6 +356,25 @@ describe('resets', () => {
     for (let i = 0; i < 1000; i++, id += 2) peer.write(headers(id, block(REQUEST)), windowUpdate(id, 0));
     expect(peer.connection.ended).toBe(false);
     peer.write(headers(id, block(REQUEST)), windowUpdate(id, 0));
+    expect(ended(peer)).toEqual(crossed('provoked-reset'));
+  });
+
+  it('provoked-reset: a server that makes its client reset every stream is left, one that does rarely is not', () => {
+    const peer = new Http2Peer({ role: 'client', limits: { resetBurst: 10, resets: { maxRatio: 0.5 } } });
+    const provoke = (id: number): void => {
+      peer.open();
+      peer.write(headers(id, block([['x', 'no status']]), END_HEADERS));
+    };
+    let id = 1;
+    for (let i = 0; i < 100; i++, id += 2) {
+      if (i % 3 === 0) provoke(id);
+      else {
+        peer.open(undefined, true);
+        peer.write(headers(id, block(RESPONSE), END_HEADERS | END_STREAM));
+      }
+    }
+    expect(peer.connection.ended).toBe(false);
+    for (let i = 0; i < 40 && !peer.connection.ended; i++, id += 2) provoke(id);
     expect(ended(peer)).toEqual(crossed('provoked-reset'));
   });
 

@@ -222,7 +222,7 @@ describe('closing', () => {
     const rogue = await bench.rogue();
     const channel = await bench.channels.next();
     const ended = new Promise<string[]>((resolve) => {
-      channel.onClose = (...end) => resolve(end);
+      channel.onClose = (reason, detail) => resolve([reason, detail]);
     });
     channel.onData = () => {
       throw new TypeError('a bug above');
@@ -319,14 +319,32 @@ describe('records that a peer should not send', () => {
       bench.clock.advance(10_000);
     }
     for (let ping = 0; ping < 201; ping++) rogue.send(PING, Buffer.alloc(8));
-    expect((await server.ended).reason).toBe('flood');
+    expect(await server.ended).toMatchObject({ reason: 'flood', flood: 'record-ping' });
+  });
+
+  it('more than 200 records that carry nothing in 10 s are a flood; the same spread out are not', async () => {
+    const rogue = await bench.rogue();
+    const server = new Party(await bench.channels.next());
+    for (let i = 0; i < 5; i++) {
+      for (let n = 0; n < 66; n++) {
+        rogue.send(DATA, Buffer.alloc(0));
+        rogue.send(PONG, Buffer.alloc(8));
+        rogue.send(0x80, Buffer.from('news'));
+      }
+      rogue.send(DATA, Buffer.from('x'));
+      await server.received(i + 1);
+      bench.clock.advance(10_000);
+    }
+    for (let n = 0; n < 402; n++) rogue.send(DATA, Buffer.alloc(0));
+    expect(await server.ended).toMatchObject({ reason: 'flood', flood: 'record-idle' });
+    expect(Buffer.concat(server.data).toString()).toBe('xxxxx');
   });
 
   it('two KEY_UPDATEs in a row are a flood', async () => {
     const rogue = await bench.rogue();
     const server = new Party(await bench.channels.next());
     rogue.socket.write(Buffer.concat([rogue.writer.keyUpdate(), rogue.writer.keyUpdate()]));
-    expect((await server.ended).reason).toBe('flood');
+    expect(await server.ended).toMatchObject({ reason: 'flood', flood: 'key-update' });
   });
 
   it('a key that is used too long is not accepted', async () => {

@@ -77,7 +77,7 @@ function call(): Caller {
 
 async function connect(maxStreams?: number): Promise<MemoryWire> {
   const wire = new MemoryWire(context, maxStreams);
-  dials.shift()?.resolve({ wire, session: undefined });
+  dials.shift()?.resolve({ wire, session: undefined, remote: 'memory' });
   await settled();
   return wire;
 }

@@ -39,6 +39,7 @@ export class Queue<T> {
 export interface End {
   reason: CloseReason;
   detail: string;
+  flood: string | undefined;
 }
 
 /** A channel with its callbacks set: what it received, and how it ended. */
@@ -53,7 +54,7 @@ export class Party {
   constructor(channel: SecureChannel) {
     this.channel = channel;
     this.ended = new Promise((resolve) => {
-      channel.onClose = (reason, detail) => resolve({ reason, detail });
+      channel.onClose = (reason, detail, flood) => resolve({ reason, detail, flood });
     });
     channel.onRekey = (direction, cause) => this.rekeys.push(`${direction} ${cause}`);
     channel.onData = (plaintext) => {
