@@ -1,4 +1,3 @@
-import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import { describeValue } from './document.ts';
 import type { ConfigErrorCode } from './errors.ts';
 import { kindOf, type Resolve, tryKind } from './kinds.ts';
@@ -7,6 +6,7 @@ import { below, dotted, keysOf, quote } from './pointer.ts';
 import { formatDuration, formatSize } from './quantity.ts';
 import { SCHEMA } from './schema.ts';
 import type { SchemaNode } from './schemanode.ts';
+import { checkNode, type Violation } from './shape.ts';
 
 /** Something wrong at a pointer; `atKey` when the key itself is, not its value. */
 export interface Finding {
@@ -18,17 +18,6 @@ export interface Finding {
 
 const ROOT = SCHEMA as unknown as SchemaNode;
 const MAX_KEYS_LISTED = 30;
-
-let compiled: ValidateFunction | undefined;
-
-function validator(): ValidateFunction {
-  if (compiled === undefined) {
-    const ajv = new Ajv({ allErrors: true, useDefaults: true, allowUnionTypes: true, messages: false });
-    ajv.addVocabulary(['x-kind', 'x-range', 'x-unit', 'x-words', 'x-secret']);
-    compiled = ajv.compile(ROOT);
-  }
-  return compiled;
-}
 
 /** The schema of what is at a pointer, as far as it is known. */
 function nodeAt(pointer: string): SchemaNode | undefined {
@@ -84,17 +73,16 @@ function unknownKey(pointer: string, name: string): Finding {
   };
 }
 
-function translate(error: ErrorObject, root: unknown): Finding {
-  const pointer = error.instancePath;
+function translate({ keyword, pointer, key }: Violation, root: unknown): Finding {
   const node = nodeAt(pointer) ?? ROOT;
   const name = pointer === '' ? 'the file' : dotted(pointer);
   let value = root;
-  for (const key of keysOf(pointer)) value = (value as Record<string, unknown>)[key];
-  switch (error.keyword) {
+  for (const step of keysOf(pointer)) value = (value as Record<string, unknown>)[step];
+  switch (keyword) {
     case 'additionalProperties':
-      return unknownKey(pointer, String(error.params.additionalProperty));
+      return unknownKey(pointer, String(key));
     case 'required': {
-      const path = below(pointer, String(error.params.missingProperty));
+      const path = below(pointer, String(key));
       const wanted = expectation(nodeAt(path) ?? ROOT);
       return {
         code: 'missing-key',
@@ -149,15 +137,7 @@ function outOfRange(node: SchemaNode, found: string): string {
 
 /** Checks the shape against the schema and fills in defaults in place. */
 export function checkShape(value: unknown): Finding[] {
-  const validate = validator();
-  if (validate(value)) return [];
-  const errors = validate.errors ?? [];
-  const wrongType = new Set(
-    errors.filter((error) => error.keyword === 'type').map((error) => error.instancePath),
-  );
-  return errors
-    .filter((error) => error.keyword === 'type' || !wrongType.has(error.instancePath))
-    .map((error) => translate(error, value));
+  return checkNode(ROOT, value).map((violation) => translate(violation, value));
 }
 
 /**

@@ -34,7 +34,7 @@ function fail(path: string, code: ConfigErrorCode, message: string, cause?: unkn
 
 /**
  * Reads a sidecar's file, with `HAUBERK_*` variables over it. Throws `ConfigError` with everything that is wrong.
- * The parser and the schema compiler are loaded here and not before.
+ * The parser is loaded here and not before.
  */
 export async function loadConfig(path: string, env: Environment = process.env): Promise<SidecarConfig> {
   let bytes: Buffer;

@@ -1,4 +1,4 @@
-/** JSON pointers (RFC 6901), as Ajv gives them: `/egress/routes/0/peer`; the root is the empty string. */
+/** JSON pointers (RFC 6901): `/egress/routes/0/peer`; the root is the empty string. */
 export function below(pointer: string, key: string | number): string {
   return `${pointer}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`;
 }

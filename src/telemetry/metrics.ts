@@ -1,9 +1,12 @@
 import { readdir } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import type { Registry } from 'prom-client';
 import { DEFINITIONS, type MetricName } from './definitions.ts';
 import type { EventLoopLag } from './eventlooplag.ts';
 import { GRPC_STATUS_NAMES } from './grpcstatus.ts';
 import { Histogram, LabelledSeries, NumberFamily, type Sample } from './series.ts';
+
+const require = createRequire(import.meta.url);
 
 /** Upper bounds in seconds: a hop takes well under a millisecond, a stream may take minutes. */
 const DURATION_BOUNDS = [
@@ -97,7 +100,7 @@ export class Metrics {
   readonly #calls: LabelledSeries<[CallDirection, service: string, method: string], CallSeries>;
   readonly #version: string;
   #sources: MetricSources = {};
-  #registry: Promise<Registry> | undefined;
+  #registry: Registry | undefined;
 
   constructor(options: MetricsOptions) {
     this.#version = options.version;
@@ -121,13 +124,14 @@ export class Metrics {
   /** Everything in the Prometheus text format 0.0.4. */
   async render(): Promise<{ readonly contentType: string; readonly body: string }> {
     this.#registry ??= this.#buildRegistry();
-    const registry = await this.#registry;
+    const registry = this.#registry;
     return { contentType: registry.contentType, body: await registry.metrics() };
   }
 
-  async #buildRegistry(): Promise<Registry> {
-    const { default: prom } = await import('prom-client');
-    const registry = new prom.Registry();
+  #buildRegistry(): Registry {
+    // The rest of prom-client brings TLS and zlib with it: 4 MiB on Node 24.
+    const PromRegistry = require('prom-client/lib/registry.js') as typeof Registry;
+    const registry = new PromRegistry();
     for (const name of Object.keys(DEFINITIONS) as MetricName[]) {
       const { type, help } = DEFINITIONS[name];
       // A registry asks each metric for its values by get(); where they come from is the metric's own affair.

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { systemClock } from '../../clock/clock.ts';
 import { loadConfig } from '../../config/load.ts';
-import { Sidecar } from '../../sidecar/sidecar.ts';
+import type { Sidecar } from '../../sidecar/sidecar.ts';
 import { openLogger } from '../../telemetry/log.ts';
 import { Exit } from '../exit.ts';
 import { print } from '../terminal.ts';
@@ -23,6 +23,8 @@ export async function run(file: string): Promise<void> {
     .update(await readFile(configFile))
     .digest('hex');
   const log = await openLogger({ level: config.log.level, clock: systemClock });
+  // Not before: what the configuration took until here is collected, and its pages are used again.
+  const { Sidecar } = await import('../../sidecar/sidecar.ts');
   const sidecar = await Sidecar.start({
     config,
     configFile,
