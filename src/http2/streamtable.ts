@@ -1,6 +1,8 @@
 import type { Stream } from './stream.ts';
 
 const SMALLEST = 16; // slots
+/** A table that is larger shrinks when it is nearly empty; a busy connection empties and fills in every turn. */
+const KEPT = 512;
 
 /**
  * The live streams of a connection by identifier: open addressing with linear probing. Not a Map, because a Map that
@@ -52,7 +54,7 @@ export class StreamTable {
     }
     slots[hole] = undefined;
     this.#size--;
-    if (slots.length > SMALLEST && this.#size * 16 < slots.length) this.#resize(slots.length / 2);
+    if (slots.length > KEPT && this.#size * 16 < slots.length) this.#resize(slots.length / 2);
   }
 
   /** All of them, lowest identifier first; not changed by what happens to the table meanwhile. */

@@ -34,7 +34,7 @@ export class RelayContext {
   readonly http2: Http2Config;
   readonly tracing: Tracing;
   readonly wheel: Wheel;
-  readonly turn = new Turn();
+  readonly turn = new Turn(() => this.calls);
   readonly monotonic: () => number;
   readonly #auditCalls: 'all' | 'failed' | 'none';
   readonly #calls = { egress: 0, ingress: 0 };

@@ -70,7 +70,7 @@ export class DownstreamConnection implements ConnectionHandler {
     wire.onData = (octets) => {
       bytesIn.value += octets.length;
       if (recordsIn !== undefined) recordsIn.value++;
-      connection.receive(octets);
+      context.turn.receive(connection, octets);
     };
   }
 

@@ -91,7 +91,7 @@ export class UpstreamConnection implements ConnectionHandler {
     wire.onData = (octets) => {
       bytesIn.value += octets.length;
       if (recordsIn !== undefined) recordsIn.value++;
-      connection.receive(octets);
+      context.turn.receive(connection, octets);
     };
   }
 
