@@ -27,6 +27,9 @@ import { Streams } from './streams.ts';
 
 export type { ConnectionHandler, ConnectionLimits, ConnectionOptions } from './options.ts';
 
+/** The debug data by which gRPC clients know that they must send PINGs less often (gRPC proposal A8). */
+const TOO_MANY_PINGS = 'too_many_pings';
+
 export class Connection {
   readonly role: Role;
   readonly #handler: ConnectionHandler;
@@ -65,6 +68,7 @@ export class Connection {
       guard,
       local,
       remote,
+      firstStreamId: options.firstStreamId,
     });
     const goaway = new Goaway(role, out, streams);
     const headers = new HeaderReceiver(role, handler, streams, goaway, guard, local, limits);
@@ -251,7 +255,7 @@ export class Connection {
   /** Ends the connection with GOAWAY; nothing is sent after it. */
   fail(error: ConnectionError): void {
     if (this.#ended) return;
-    this.#goaway.fatal(error.code, error.message);
+    this.#goaway.fatal(error.code, error.kind === 'ping' ? TOO_MANY_PINGS : error.message);
     this.#out.flush();
     this.#finish(error);
   }

@@ -68,4 +68,6 @@ export interface ConnectionOptions {
   /** The connection's receive window. */
   window: number;
   limits: ConnectionLimits;
+  /** Client role: the identifier of its first stream, 1 by default. */
+  firstStreamId?: number | undefined;
 }

@@ -39,6 +39,8 @@ export interface StreamsOptions {
   readonly guard: Guard;
   readonly local: Readonly<Settings>;
   readonly remote: Readonly<Settings>;
+  /** Client role: the identifier of its first stream. */
+  readonly firstStreamId: number | undefined;
 }
 
 /** The streams of a connection: their identifiers, and how they begin and end (RFC 9113 section 5.1). */
@@ -65,7 +67,7 @@ export class Streams {
     this.#window = options.window;
     this.#isClient = options.role === 'client';
     this.#ownParity = this.#isClient ? 1 : 0;
-    this.#nextId = this.#isClient ? 1 : 2;
+    this.#nextId = options.firstStreamId ?? (this.#isClient ? 1 : 2);
   }
 
   get size(): number {

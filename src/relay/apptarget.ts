@@ -63,6 +63,10 @@ export class AppTarget implements CallTarget {
     call.fail(error);
   }
 
+  retry(call: Call): void {
+    this.upstream.assign(call);
+  }
+
   async #dial(): Promise<Dialled> {
     try {
       const socket = await connectTo(this.config.address, CONNECT_TIMEOUT_MS);

@@ -4,6 +4,7 @@
  *
  *   waiting (no `up`; octets that come are kept, bounded by the stream's window)
  *     -> open (both streams; each side's octets give credit to the other's)
+ *       -> waiting again, if the other side refused it unprocessed and all of it can be sent once more
  *       -> done (both sides ended, or either reset, or the sidecar answered itself)
  */
 import type { WheelEntry } from '../clock/wheel.ts';
@@ -20,7 +21,9 @@ import type { CallSpan } from '../telemetry/tracing.ts';
 import { withCaller } from './callerfields.ts';
 import type { RelayContext } from './context.ts';
 import { GrpcStatus, RELAY_ERRORS, RelayError } from './errors.ts';
+import { SentOctets } from './replaylog.ts';
 import { grpcErrorHeaders, grpcErrorTrailers, httpErrorHeaders } from './reply.ts';
+import { statusOfHttp, statusOfReset } from './statusmap.ts';
 import { formatTimeout } from './timeout.ts';
 import type { Upstream, UpstreamConnection } from './upstream.ts';
 
@@ -32,7 +35,7 @@ export interface CallPlan {
   /** The headers to send on. */
   readonly list: HeaderList;
   readonly grpc: boolean;
-  /** From grpc-timeout, in ms. */
+  /** From grpc-timeout, in ms. Egress holds it; ingress only shortens what it passes on. */
   readonly timeoutMs: number | undefined;
   readonly series: CallSeries;
   readonly target: CallTarget;
@@ -47,6 +50,8 @@ export interface CallTarget {
   assign(call: Call): void;
   /** One of the target's upstreams could not take the call; nothing of it was sent. */
   reassign(call: Call, error: RelayError): void;
+  /** The upstream's other side has refused the call unprocessed: it goes to another one, or there again. */
+  retry(call: Call, refusedBy: Upstream): void;
   /** For errors that name where a call was going. */
   readonly lostCode: 'session-lost' | 'app-lost';
   readonly name: string;
@@ -55,6 +60,8 @@ export interface CallTarget {
 /** Header lists above this are not kept for as long as their call lasts: a peer may have thousands of calls open. */
 const KEPT_LIST = 4096; // octets, RFC 9113 section 6.5.2
 const NO_FIELDS = HeaderList.of([]);
+/** How often a call is sent at most, if it is refused unprocessed. */
+const MAX_SENDS = 3;
 
 export class Call implements StreamHandler, WheelEntry {
   plan: CallPlan;
@@ -62,6 +69,8 @@ export class Call implements StreamHandler, WheelEntry {
   tried: Upstream[] | undefined;
   /** Where the call waits, if it does. */
   waitingAt: Upstream | undefined;
+  /** It has waited: the deadline that is sent on must be shortened. */
+  delayed = false;
 
   wheelSlot: WheelEntry[] | undefined = undefined;
   wheelIndex = 0;
@@ -76,6 +85,11 @@ export class Call implements StreamHandler, WheelEntry {
   #body: ChunkQueue | undefined;
   #requestFin: boolean;
   #requestTrailers: HeaderList | undefined;
+  /** What could be sent again; null if that is not whole any more. */
+  #sent: SentOctets | null | undefined;
+  /** Octets of `#body`, or queued at `up`, that are sent again: credit for them has been returned. */
+  #replayed = 0;
+  #refusals = 0;
   #responseStarted = false;
   #done = false;
   readonly #startedAt: number;
@@ -119,8 +133,8 @@ export class Call implements StreamHandler, WheelEntry {
   /** Sends the call to its target. */
   start(): void {
     if (this.#done) return;
-    const { timeoutMs } = this.plan;
-    if (timeoutMs !== undefined) this.#context.wheel.add(this, timeoutMs);
+    const { timeoutMs, direction } = this.plan;
+    if (timeoutMs !== undefined && direction === 'egress') this.#context.wheel.add(this, timeoutMs);
     this.plan.target.assign(this);
   }
 
@@ -139,14 +153,13 @@ export class Call implements StreamHandler, WheelEntry {
     const up = to.connection.open(this.#listToSend(), this.#requestFin && trailers === undefined, this, body);
     this.#up = up;
     if (trailers !== undefined) up.sendTrailers(trailers);
-    this.#requestTrailers = undefined;
     if (this.plan.list.size > KEPT_LIST) this.plan = { ...this.plan, list: NO_FIELDS };
   }
 
   /** The headers to send on, with the deadline shortened by the time the call has waited. */
   #listToSend(): HeaderList {
     const { list, timeoutMs } = this.plan;
-    if (timeoutMs === undefined || this.tried === undefined) return list;
+    if (timeoutMs === undefined || !this.delayed) return list;
     const left = timeoutMs - (this.#context.clock.monotonic() - this.#startedAt);
     const timeout = headerField('grpc-timeout', formatTimeout(left));
     return HeaderList.of(list.fields.map((field) => (field.name === 'grpc-timeout' ? timeout : field)));
@@ -158,6 +171,7 @@ export class Call implements StreamHandler, WheelEntry {
     if (stream === this.#down) {
       this.#requestBytes += end - start;
       if (fin) this.#requestFin = true;
+      if (!this.#responseStarted && this.#sent !== null) this.#keep(buf, start, end);
       const up = this.#up;
       if (up !== undefined) stream.credit(up.send(buf, start, end, fin));
       else if (end > start) this.#park(buf, start, end);
@@ -168,14 +182,29 @@ export class Call implements StreamHandler, WheelEntry {
     if (fin) this.#complete();
   }
 
+  /** Copies what is sent, as long as the call could be sent again. */
+  #keep(buf: Buffer, start: number, end: number): void {
+    if (end === start) return;
+    const sent = this.#sent as SentOctets | undefined;
+    if (sent === undefined) this.#sent = SentOctets.of(this.#context.replays, buf, start, end) ?? null;
+    else if (!sent.add(buf, start, end)) this.#sent = null;
+  }
+
   #park(buf: Buffer, start: number, end: number): void {
     this.#body ??= new ChunkQueue();
     this.#body.push(buf, start, end);
   }
 
   onTaken(stream: Stream, n: number): void {
-    const source = stream === this.#down ? this.#up : this.#down;
-    source?.credit(n);
+    if (stream === this.#down) this.#up?.credit(n);
+    else this.#down.credit(n - this.#takeReplayed(n));
+  }
+
+  /** How many of `n` octets that went on had gone on before. */
+  #takeReplayed(n: number): number {
+    const again = Math.min(n, this.#replayed);
+    this.#replayed -= again;
+    return again;
   }
 
   onHeaders(_stream: Stream, list: HeaderList, message: Message, fin: boolean): void {
@@ -192,8 +221,8 @@ export class Call implements StreamHandler, WheelEntry {
     if (stream === this.#down) {
       this.#requestFin = true;
       const trailers = this.plan.direction === 'ingress' ? withCaller(list, []) : list;
-      if (this.#up !== undefined) this.#up.sendTrailers(trailers);
-      else this.#requestTrailers = trailers;
+      this.#requestTrailers = trailers;
+      this.#up?.sendTrailers(trailers);
       return;
     }
     this.#grpcStatus = message.grpcStatus;
@@ -204,7 +233,9 @@ export class Call implements StreamHandler, WheelEntry {
   onShutDown(stream: Stream): void {
     if (stream !== this.#down) return;
     const { name } = this.plan.target;
-    if (this.#session?.isDisposed === true && this.plan.direction === 'ingress') {
+    if (this.#up === undefined) {
+      this.fail(new RelayError('draining', `the sidecar shut down before the call to ${name} was sent`));
+    } else if (this.#session?.isDisposed === true && this.plan.direction === 'ingress') {
       this.fail(new RelayError('session-lost', `the session ended while the call to ${name} was under way`));
     } else {
       this.fail(
@@ -225,7 +256,7 @@ export class Call implements StreamHandler, WheelEntry {
     }
     if (stream === this.#down) {
       this.#grpcStatus = GrpcStatus.CANCELLED;
-      this.#error = origin === 'remote' ? undefined : 'caller-lost';
+      this.#error = origin === 'remote' ? undefined : origin === 'stalled' ? 'stalled' : 'caller-lost';
       this.#up?.reset(origin === 'remote' && code !== ErrorCode.NO_ERROR ? code : ErrorCode.CANCEL);
       this.#finish();
       return;
@@ -234,27 +265,83 @@ export class Call implements StreamHandler, WheelEntry {
   }
 
   #onUpReset(code: number, origin: ResetOrigin): void {
-    const { target } = this.plan;
-    if (origin === 'connection') {
-      const what =
-        target.lostCode === 'session-lost'
-          ? `the session with ${target.name}`
-          : `the connection to ${target.name}`;
-      const why = this.#upConnection?.endReason ?? 'closed';
-      this.fail(
-        new RelayError(
-          target.lostCode,
-          `${what} ended while the call was under way (${why}); try again if the call may be repeated`,
-        ),
-      );
-    } else if (origin === 'local') {
-      this.fail(new RelayError('app-protocol-error', `${target.name} answered in a way that breaks HTTP/2`));
-    } else {
-      // The caller's own HTTP/2 knows what each code means, REFUSED_STREAM above all (safe to repeat).
-      this.#grpcStatus = statusOfReset(code);
-      this.#down.reset(code);
-      this.#finish();
+    switch (origin) {
+      case 'connection':
+        this.fail(this.#lost());
+        break;
+      case 'stalled':
+        this.fail(
+          new RelayError(
+            'stalled',
+            `${this.plan.target.name} took nothing of the request for too long while others waited behind it`,
+          ),
+        );
+        break;
+      case 'local':
+        this.fail(this.#broken(code));
+        break;
+      case 'refused':
+        if (!this.#sendAgain()) this.#resetDown(code);
+        break;
+      default:
+        this.#resetDown(code);
     }
+  }
+
+  #lost(): RelayError {
+    const { name, lostCode } = this.plan.target;
+    const what = lostCode === 'session-lost' ? `the session with ${name}` : `the connection to ${name}`;
+    const why = this.#upConnection?.endReason ?? 'closed';
+    return new RelayError(
+      lostCode,
+      `${what} ended while the call was under way (${why}); try again if the call may be repeated`,
+    );
+  }
+
+  /** The answer broke a rule, and HTTP/2 reset its stream. */
+  #broken(code: number): RelayError {
+    const { name } = this.plan.target;
+    if (code !== ErrorCode.ENHANCE_YOUR_CALM) {
+      return new RelayError('app-protocol-error', `${name} answered in a way that breaks HTTP/2`);
+    }
+    const { headerListSize, headerFields } = this.#context.http2;
+    return new RelayError(
+      'headers-too-large',
+      `the metadata that ${name} answered with is above ${headerListSize} bytes or ${headerFields} fields; answer with less, or raise http2.headerListSize`,
+    );
+  }
+
+  /** The caller's own HTTP/2 knows what each code means, REFUSED_STREAM above all (safe to repeat). */
+  #resetDown(code: number): void {
+    this.#grpcStatus = statusOfReset(code);
+    this.#down.reset(code);
+    this.#finish();
+  }
+
+  /** Sends a call once more that was refused unprocessed; false if it has been answered, or is not whole any more. */
+  #sendAgain(): boolean {
+    const from = this.#upConnection as UpstreamConnection;
+    if (++this.#refusals >= MAX_SENDS || this.#responseStarted || this.plan.list === NO_FIELDS) return false;
+    const sent = this.#sent;
+    const body = sent?.restore();
+    if ((sent !== undefined && body === undefined) || !from.mayRetry()) return false;
+    this.#body = body;
+    this.#replayed = body === undefined ? 0 : body.length;
+    this.#up = undefined;
+    this.#leaveConnection();
+    if (from.session !== undefined) this.#session = undefined;
+    this.delayed = true;
+    this.#context.metrics.retries.of(this.plan.direction).inc();
+    this.plan.target.retry(this, from.upstream);
+    return true;
+  }
+
+  #leaveConnection(): void {
+    const from = this.#upConnection;
+    if (from === undefined) return;
+    this.#upConnection = undefined;
+    from.calls--;
+    from.session?.callEnded();
   }
 
   // ---- the end -------------------------------------------------------------------------------------
@@ -273,6 +360,11 @@ export class Call implements StreamHandler, WheelEntry {
   fail(error: RelayError): void {
     if (this.#done) return;
     this.#error = error.code;
+    if (this.#refusals > 0 && this.#up === undefined && error.code !== 'deadline-exceeded') {
+      // Refused before and not sent since: the caller shall know that it was not processed.
+      this.#resetDown(ErrorCode.REFUSED_STREAM);
+      return;
+    }
     this.#context.metrics.errors.of(error.code).inc();
     this.#grpcStatus = RELAY_ERRORS[error.code].grpc;
     this.#up?.reset(ErrorCode.CANCEL);
@@ -303,13 +395,13 @@ export class Call implements StreamHandler, WheelEntry {
     if (this.wheelSlot !== undefined) context.wheel.remove(this);
     this.waitingAt?.leave(this);
     if (this.#body !== undefined) {
-      this.#down.credit(this.#body.length);
+      this.#down.credit(this.#body.length - this.#replayed);
       this.#body = undefined;
     }
-    if (this.#upConnection !== undefined) this.#upConnection.calls--;
+    this.#leaveConnection();
     const session = this.#session;
     if (session !== undefined) {
-      session.callEnded();
+      if (this.plan.direction === 'ingress') session.callEnded();
       session.counters.bytesIn += this.plan.direction === 'egress' ? this.#responseBytes : this.#requestBytes;
       session.counters.bytesOut +=
         this.plan.direction === 'egress' ? this.#requestBytes : this.#responseBytes;
@@ -325,7 +417,7 @@ export class Call implements StreamHandler, WheelEntry {
 
   #status(): number {
     if (this.#grpcStatus >= 0) return this.#grpcStatus;
-    if (this.plan.grpc) return GrpcStatus.UNKNOWN;
+    if (this.plan.grpc) return statusOfHttp(this.#httpStatus);
     return this.#httpStatus < 400 ? GrpcStatus.OK : GrpcStatus.UNKNOWN;
   }
 
@@ -345,21 +437,5 @@ export class Call implements StreamHandler, WheelEntry {
       responseBytes: this.#responseBytes,
       error: this.#error,
     });
-  }
-}
-
-/** The gRPC status that a client makes of a reset ("gRPC over HTTP/2", HTTP/2 transport mapping). */
-function statusOfReset(code: number): number {
-  switch (code) {
-    case ErrorCode.REFUSED_STREAM:
-      return GrpcStatus.UNAVAILABLE;
-    case ErrorCode.CANCEL:
-      return GrpcStatus.CANCELLED;
-    case ErrorCode.ENHANCE_YOUR_CALM:
-      return GrpcStatus.RESOURCE_EXHAUSTED;
-    case ErrorCode.INADEQUATE_SECURITY:
-      return GrpcStatus.PERMISSION_DENIED;
-    default:
-      return GrpcStatus.INTERNAL;
   }
 }

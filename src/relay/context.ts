@@ -8,6 +8,7 @@ import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import type { ListenError } from './listener.ts';
+import { ReplayLog } from './replaylog.ts';
 import { Turn } from './turn.ts';
 
 export interface RelayContextOptions {
@@ -35,6 +36,7 @@ export class RelayContext {
   readonly tracing: Tracing;
   readonly wheel: Wheel;
   readonly turn = new Turn(() => this.calls);
+  readonly replays = new ReplayLog();
   readonly monotonic: () => number;
   readonly #auditCalls: 'all' | 'failed' | 'none';
   readonly #calls = { egress: 0, ingress: 0 };

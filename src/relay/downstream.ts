@@ -8,6 +8,8 @@ import type { ConnectionError, StreamError } from '../http2/errors.ts';
 import type { Message } from '../http2/message.ts';
 import type { Stream } from '../http2/stream.ts';
 import type { Session } from '../session/session.ts';
+import type { Series } from '../telemetry/series.ts';
+import { reportBug } from './bugreport.ts';
 import { Call, type CallPlan } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
@@ -37,6 +39,8 @@ export class DownstreamConnection implements ConnectionHandler {
   readonly #context: RelayContext;
   readonly #router: Router;
   readonly #floods: FloodReport;
+  readonly #bytesIn: Series;
+  readonly #recordsIn: Series | undefined;
   #endDetail: string | undefined;
   #endReason: string | undefined;
 
@@ -50,8 +54,8 @@ export class DownstreamConnection implements ConnectionHandler {
     const records = side === 'peer' ? context.metrics.records : undefined;
     this.#floods = new FloodReport(context, side, options.remote, options.session);
     const sink = new MeteredSink(options.wire, context.metrics.bytes.of(side, 'out'), records?.of('out'));
-    const bytesIn = context.metrics.bytes.of(side, 'in');
-    const recordsIn = records?.of('in');
+    this.#bytesIn = context.metrics.bytes.of(side, 'in');
+    this.#recordsIn = records?.of('in');
     this.connection = new Connection({
       role: 'server',
       sink,
@@ -67,11 +71,15 @@ export class DownstreamConnection implements ConnectionHandler {
       connection.transportClosed();
       options.onClosed(this, this.#endReason ?? reason, this.#endDetail ?? detail);
     };
-    wire.onData = (octets) => {
-      bytesIn.value += octets.length;
-      if (recordsIn !== undefined) recordsIn.value++;
-      context.turn.receive(connection, octets);
-    };
+    wire.onData = (octets) => this.receive(octets);
+  }
+
+  /** Takes what came: from the wire, or before there was one. */
+  receive(octets: Buffer): void {
+    this.#bytesIn.value += octets.length;
+    if (this.#recordsIn !== undefined) this.#recordsIn.value++;
+    this.#context.replays.newRead();
+    this.#context.turn.receive(this.connection, octets);
   }
 
   onRequest(stream: Stream, list: HeaderList, message: Message, fin: boolean): void {
@@ -96,6 +104,7 @@ export class DownstreamConnection implements ConnectionHandler {
   }
 
   #admitLater(call: Call, verdict: Promise<RelayError | undefined>): void {
+    call.delayed = true;
     verdict.then(
       (error) => {
         if (error === undefined) call.start();
@@ -128,12 +137,7 @@ export class DownstreamConnection implements ConnectionHandler {
     if (error !== undefined) {
       this.#endReason = error.kind === undefined ? 'protocol-error' : 'flood';
       this.#endDetail = error.message;
-      if (error.side === 'local') {
-        this.#context.log.error(
-          { remote: this.remote, error: stackOf(error.cause) },
-          'a bug ended a connection',
-        );
-      }
+      reportBug(this.#context.log, this.remote, error);
       if (error.kind !== undefined) this.#floods.connection(error.kind, error.message);
     }
     this.wire.close();
@@ -157,8 +161,4 @@ export class DownstreamConnection implements ConnectionHandler {
   end(): void {
     this.connection.shutDown();
   }
-}
-
-function stackOf(cause: unknown): string {
-  return cause instanceof Error && cause.stack !== undefined ? cause.stack : String(cause);
 }

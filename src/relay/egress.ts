@@ -138,7 +138,7 @@ export class Egress {
     this.#context.metrics.connections.of('app').inc();
     this.#context.recorder.record({ type: 'connection.opened', side: 'app', remote: wire.remote });
     if (this.#draining) connection.drain('shutdown');
-    connection.connection.receive(first);
+    connection.receive(first);
   }
 
   /** Accepts nothing more, tells the apps to go, lets their calls finish. */

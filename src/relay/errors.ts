@@ -60,6 +60,12 @@ export const RELAY_ERRORS = {
     meaning: 'The other side answered in a way that breaks HTTP/2 or gRPC.',
   },
   'queue-full': { grpc: 14, http: 503, meaning: 'Too many calls wait for a connection or a free stream.' },
+  stalled: {
+    grpc: 8,
+    http: 503,
+    meaning:
+      'The other side took nothing of the request for too long, while the queue of its connection was full.',
+  },
   draining: { grpc: 14, http: 503, meaning: 'The sidecar is shutting down and takes no new calls.' },
   'deadline-exceeded': { grpc: 4, http: 504, meaning: 'The call’s deadline passed before it was answered.' },
   denied: { grpc: 7, http: 403, meaning: 'No rule under `ingress.allow` lets this peer call this method.' },

@@ -19,6 +19,7 @@ import { RelayError } from './errors.ts';
 import { Listener } from './listener.ts';
 import { isGrpc, methodOf, NOWHERE, type Router } from './router.ts';
 import type { PeerConnection, PeerSessions } from './sessions.ts';
+import { parseTimeout } from './timeout.ts';
 
 export interface IngressOptions {
   readonly sessions: PeerSessions;
@@ -139,8 +140,8 @@ class IngressRouter implements Router {
       method,
       list: refusal === undefined ? withCaller(list, this.#caller) : list,
       grpc,
-      // The caller's own sidecar holds its deadline; a second clock here could only cut it short.
-      timeoutMs: undefined,
+      // For what the call waits here; its deadline is held by the caller's own sidecar.
+      timeoutMs: message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout),
       // A method that is refused may be any text: it shall not take the place of one that is not.
       series: this.#context.metrics.calls('ingress', service, refusal === undefined ? method : 'unknown'),
       target: app ?? NOWHERE,

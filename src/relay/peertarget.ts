@@ -32,6 +32,8 @@ export class PeerTarget implements CallTarget {
   readonly #random: () => number;
   readonly #byAddress = new Map<string, Upstream>();
   #upstreams: Upstream[] = [];
+  /** Calls that wait for the first addresses. */
+  #unresolved = 0;
   /** What the upstreams were made of, to see when DNS has changed. */
   #made = '';
 
@@ -56,18 +58,46 @@ export class PeerTarget implements CallTarget {
       const refreshed = this.#refresh();
       // Names that were known serve on while they are looked up again.
       if (this.#upstreams.length === 0) {
-        call.tried ??= [];
-        refreshed.then(() => {
-          if (!call.done) this.#choose(call, undefined);
-        });
+        this.#assignLater(call, refreshed);
         return;
       }
     }
     this.#choose(call, undefined);
   }
 
+  /** Waits for the first addresses. */
+  #assignLater(call: Call, refreshed: Promise<void>): void {
+    const { queuedCalls } = this.#context.http2;
+    if (this.#unresolved >= queuedCalls) {
+      call.fail(
+        new RelayError(
+          'queue-full',
+          `${queuedCalls} calls wait for an address of ${this.name} already; slow down or raise http2.queuedCalls`,
+        ),
+      );
+      return;
+    }
+    call.delayed = true;
+    this.#unresolved++;
+    refreshed.then(() => {
+      this.#unresolved--;
+      if (!call.done) this.#choose(call, undefined);
+    });
+  }
+
   reassign(call: Call, error: RelayError): void {
     this.#choose(call, error);
+  }
+
+  retry(call: Call, refusedBy: Upstream): void {
+    const tried = [...(call.tried ?? []), refusedBy];
+    const upstreams = this.#upstreams;
+    // When all have been tried, another round begins; the last to refuse has its turn only if it is alone.
+    const over = upstreams.every((upstream) => tried.includes(upstream));
+    call.tried = over
+      ? upstreams.filter((upstream) => upstreams.length > 1 && upstream === refusedBy)
+      : tried;
+    this.#choose(call, undefined);
   }
 
   #choose(call: Call, lastError: RelayError | undefined): void {

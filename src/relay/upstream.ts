@@ -3,8 +3,9 @@
  * them, or wait here, bounded, until one is free; a failed dial is told to all that wait and then backed off.
  */
 import { Connection, type ConnectionHandler } from '../http2/connection.ts';
-import type { ConnectionError, StreamError } from '../http2/errors.ts';
+import { type ConnectionError, ErrorCode, errorName, type StreamError } from '../http2/errors.ts';
 import type { Session } from '../session/session.ts';
+import { reportBug } from './bugreport.ts';
 import type { Call } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
@@ -29,6 +30,8 @@ export interface UpstreamOptions {
   readonly maxConnections: number;
   readonly onConnection?: (connection: UpstreamConnection) => void;
   readonly onClosed?: (connection: UpstreamConnection, reason: string, detail: string) => void;
+  /** The identifier of each connection's first stream, 1 by default. */
+  readonly firstStreamId?: number;
 }
 
 /** Backoff after failed dials: full jitter over an exponentially growing span. */
@@ -42,6 +45,13 @@ const SWEEP_MS = 1000;
  */
 const OPEN_BACKLOG = 4 * 1024 * 1024;
 
+/**
+ * How many calls that were reset with REFUSED_STREAM may be sent again: a burst, and one for each ten calls. An app
+ * that refuses because it has too many shall not get them thrice.
+ */
+const RETRY_BURST = 100;
+const CALLS_A_RETRY = 10;
+
 /** One connection of an Upstream. */
 export class UpstreamConnection implements ConnectionHandler {
   readonly connection: Connection;
@@ -53,12 +63,18 @@ export class UpstreamConnection implements ConnectionHandler {
   isReady = false;
   /** Why it ended, for the calls that it takes along. */
   endReason = 'closed';
-  readonly #upstream: Upstream;
+  readonly upstream: Upstream;
+  readonly #context: RelayContext;
+  readonly #remote: string;
   readonly #floods: FloodReport;
+  #goaway: string | undefined;
   #error: ConnectionError | undefined;
 
-  constructor(upstream: Upstream, context: RelayContext, dialled: Dialled, kind: 'app' | 'session') {
-    this.#upstream = upstream;
+  constructor(upstream: Upstream, context: RelayContext, dialled: Dialled, options: UpstreamOptions) {
+    const { kind, firstStreamId } = options;
+    this.upstream = upstream;
+    this.#context = context;
+    this.#remote = dialled.remote;
     this.wire = dialled.wire;
     this.session = dialled.session;
     const side = kind === 'app' ? 'local-app' : 'peer';
@@ -73,6 +89,7 @@ export class UpstreamConnection implements ConnectionHandler {
       handler: this,
       monotonic: context.monotonic,
       schedule: context.turn.schedule,
+      firstStreamId,
       ...context.http2For(kind, 'client'),
     });
     const { wire, connection } = this;
@@ -82,17 +99,31 @@ export class UpstreamConnection implements ConnectionHandler {
     };
     wire.onClose = (reason, detail, flood) => {
       if (flood !== undefined) this.#floods.connection(flood, detail);
-      const error = this.#error;
-      if (error === undefined) this.endReason = detail === '' ? reason : `${reason}: ${detail}`;
-      connection.transportClosed();
-      if (error === undefined) upstream.closed(this, reason, detail);
-      else upstream.closed(this, error.kind === undefined ? 'protocol-error' : 'flood', error.message);
+      this.#closed(reason, detail);
     };
     wire.onData = (octets) => {
       bytesIn.value += octets.length;
       if (recordsIn !== undefined) recordsIn.value++;
       context.turn.receive(connection, octets);
     };
+  }
+
+  #closed(reason: string, detail: string): void {
+    const error = this.#error;
+    if (error === undefined) this.endReason = detail === '' ? reason : `${reason}: ${detail}`;
+    this.connection.transportClosed();
+    const { upstream } = this;
+    if (error !== undefined) {
+      upstream.closed(this, error.kind === undefined ? 'protocol-error' : 'flood', error.message);
+    } else if (reason === 'local-closed' && this.#goaway !== undefined) {
+      // We closed it because the other side had asked us to.
+      upstream.closed(this, 'peer-closed', this.#goaway);
+    } else upstream.closed(this, reason, detail);
+  }
+
+  /** A call that was refused here may be sent again: always if the connection ends, else within a budget. */
+  mayRetry(): boolean {
+    return this.connection.draining || this.upstream.takeRetry();
   }
 
   /** A call may be put on it now. */
@@ -110,31 +141,38 @@ export class UpstreamConnection implements ConnectionHandler {
 
   onReady(): void {
     this.isReady = true;
-    this.#upstream.opened(this);
+    this.upstream.opened(this);
   }
 
   onRoom(): void {
-    this.#upstream.room();
+    this.upstream.room();
   }
 
-  onGoaway(_last: number, _code: number, debug: string): void {
-    this.endReason = debug === '' ? 'GOAWAY' : `GOAWAY: ${debug}`;
+  onGoaway(_last: number, code: number, debug: string): void {
+    const what = code === ErrorCode.NO_ERROR ? 'GOAWAY' : `GOAWAY ${errorName(code)}`;
+    // The second step of a graceful end often does not repeat the reason.
+    if (debug !== '' || this.#goaway === undefined) this.#goaway = debug === '' ? what : `${what}: ${debug}`;
+    this.endReason = this.#goaway;
     this.session?.announced(debug);
-    this.#upstream.retire(this);
-    this.#upstream.room();
+    this.upstream.retire(this);
+    if (code === ErrorCode.ENHANCE_YOUR_CALM) this.upstream.calm(this.endReason);
+    this.upstream.room();
   }
 
   onStreamError(streamId: number, error: StreamError): void {
     this.#floods.stream(error);
-    this.#upstream.streamError(streamId, error);
+    this.upstream.streamError(streamId, error);
   }
 
   onEnd(error: ConnectionError | undefined): void {
     this.#error = error;
-    if (error !== undefined) this.endReason = error.message;
-    if (error?.kind !== undefined) this.#floods.connection(error.kind, error.message);
+    if (error !== undefined) {
+      this.endReason = error.message;
+      reportBug(this.#context.log, this.#remote, error);
+      if (error.kind !== undefined) this.#floods.connection(error.kind, error.message);
+    }
     this.wire.close();
-    this.#upstream.retire(this);
+    this.upstream.retire(this);
   }
 }
 
@@ -147,6 +185,7 @@ export class Upstream {
   /** All that are not closed, also those that only finish what they have. */
   readonly #all = new Set<UpstreamConnection>();
   readonly #waiting = new Set<Call>();
+  #retries = RETRY_BURST * CALLS_A_RETRY;
   #dialling = 0;
   #failures = 0;
   #retryAt = 0;
@@ -160,6 +199,7 @@ export class Upstream {
     this.name = options.name;
     this.#sweeper = context.clock.every(SWEEP_MS, () => {
       for (const { connection } of this.#all) connection.sweep();
+      this.#dialIfWanted();
     });
   }
 
@@ -186,6 +226,9 @@ export class Upstream {
 
   /** Gives the call a stream now, or lets it wait for one. */
   assign(call: Call): void {
+    if (this.#retries < RETRY_BURST * CALLS_A_RETRY) this.#retries++;
+    // Whoever waits comes first.
+    if (this.#waiting.size > 0) this.room();
     for (const to of this.#connections) {
       if (to.hasRoom) {
         call.ready(to);
@@ -196,12 +239,6 @@ export class Upstream {
   }
 
   #assignLater(call: Call): void {
-    for (const to of [...this.#connections]) {
-      if (!to.connection.exhausted) continue;
-      // Its stream identifiers are used up: a new connection takes over.
-      this.retire(to);
-      to.connection.drain('stream identifiers used up');
-    }
     if (this.#closing) {
       call.fail(
         new RelayError('draining', 'this sidecar is shutting down; the call was not sent, try another'),
@@ -217,16 +254,17 @@ export class Upstream {
       );
       return;
     }
-    // From here on time passes, and the deadline that is sent on must be shortened by it.
-    call.tried ??= [];
+    call.delayed = true;
     call.waitingAt = this;
     this.#waiting.add(call);
-    if (!this.#mayDial()) return;
-    if (this.#lastError !== undefined && this.#context.clock.monotonic() < this.#retryAt) {
-      this.#failWaiting(this.#lastError);
-      return;
-    }
-    this.#dial();
+    this.#dialIfWanted();
+  }
+
+  /** Sends a call once more that was refused; false if too many have been. */
+  takeRetry(): boolean {
+    if (this.#retries < CALLS_A_RETRY) return false;
+    this.#retries -= CALLS_A_RETRY;
+    return true;
   }
 
   /** The call is over or goes elsewhere. */
@@ -250,6 +288,21 @@ export class Upstream {
     );
   }
 
+  /** Opens a connection if calls wait for one and it is not too early after a failure. */
+  #dialIfWanted(): void {
+    if (this.#waiting.size === 0) return;
+    for (const to of [...this.#connections]) {
+      if (!to.connection.exhausted) continue;
+      // Its stream identifiers are used up: a new connection takes over.
+      this.retire(to);
+      to.connection.drain('stream identifiers used up');
+    }
+    if (this.#closing || !this.#mayDial()) return;
+    if (this.#lastError === undefined || this.#context.clock.monotonic() >= this.#retryAt) this.#dial();
+    // Calls that wait for a stream on a living connection go on waiting.
+    else if (this.#connections.length === 0) this.#failWaiting(this.#lastError);
+  }
+
   #dial(): void {
     this.#dialling++;
     this.#options.dial().then(
@@ -259,7 +312,7 @@ export class Upstream {
   }
 
   #dialled(dialled: Dialled): void {
-    const to = new UpstreamConnection(this, this.#context, dialled, this.#options.kind);
+    const to = new UpstreamConnection(this, this.#context, dialled, this.#options);
     this.#all.add(to);
     this.#options.onConnection?.(to);
     if (this.#closing) to.connection.drain('shutdown');
@@ -267,24 +320,38 @@ export class Upstream {
 
   #dialFailed(error: unknown): void {
     this.#dialling--;
+    if (error instanceof RelayError) {
+      this.#backOff(error);
+      return;
+    }
+    this.#context.log.error({ error: String(error) }, 'dialling failed');
+    const message = `could not connect to ${this.name}: the sidecar's log says why`;
+    this.#backOff(new RelayError('internal', message, { cause: error }));
+  }
+
+  /** Opens no connection for a while; calls that have none to wait for fail meanwhile. */
+  #backOff(error: RelayError): void {
     this.#failures++;
     const span = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(this.#failures, 16));
     this.#retryAt = this.#context.clock.monotonic() + Math.random() * span;
-    this.#lastError =
-      error instanceof RelayError
-        ? error
-        : new RelayError('internal', `could not connect to ${this.name}: the sidecar's log says why`, {
-            cause: error,
-          });
-    if (!(error instanceof RelayError)) this.#context.log.error({ error: String(error) }, 'dialling failed');
-    // Calls that wait for a stream on a living connection go on waiting.
-    if (this.#connections.length === 0) this.#failWaiting(this.#lastError);
+    this.#lastError = error;
+    if (this.#connections.length === 0) this.#failWaiting(error);
+  }
+
+  /** A connection ended with ENHANCE_YOUR_CALM: the next one is not opened at once. */
+  calm(goaway: string): void {
+    this.#backOff(new RelayError(this.#lostCode, `${this.name} ended the connection (${goaway}); slow down`));
+  }
+
+  get #lostCode(): 'app-lost' | 'session-lost' {
+    return this.#options.kind === 'app' ? 'app-lost' : 'session-lost';
   }
 
   #failWaiting(error: RelayError): void {
     for (const call of [...this.#waiting]) {
       this.leave(call);
-      call.tried?.push(this);
+      call.tried ??= [];
+      call.tried.push(this);
       call.plan.target.reassign(call, error);
     }
   }
@@ -310,7 +377,7 @@ export class Upstream {
         call.ready(to);
       }
     }
-    if (this.#waiting.size > 0 && this.#mayDial() && !this.#closing) this.#dial();
+    this.#dialIfWanted();
   }
 
   streamError(streamId: number, error: StreamError): void {
@@ -328,11 +395,10 @@ export class Upstream {
     this.retire(to);
     this.#options.onClosed?.(to, reason, detail);
     if (!to.isReady) {
-      const code = this.#options.kind === 'app' ? 'app-lost' : 'session-lost';
       const message = `${this.name} closed the connection before it was ready (${to.endReason})`;
-      this.#dialFailed(new RelayError(code, message));
+      this.#dialFailed(new RelayError(this.#lostCode, message));
     }
-    if (this.#waiting.size > 0 && this.#connections.length === 0 && this.#mayDial()) this.#dial();
+    this.#dialIfWanted();
   }
 
   // ---- shutdown ------------------------------------------------------------------------------------

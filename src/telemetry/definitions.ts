@@ -33,6 +33,10 @@ export const DEFINITIONS = {
   hauberk_calls_open: gauge('Calls in flight', 'direction'),
   hauberk_calls_denied_total: counter('Calls that authorization refused', 'service'),
   hauberk_calls_limited_total: counter('Calls that a limit on use refused', 'scope'),
+  hauberk_calls_retried_total: counter(
+    'Calls sent once more, because they were refused unprocessed',
+    'direction',
+  ),
   hauberk_errors_total: counter('Answers made by this sidecar, by `hauberk-error` code', 'code'),
 
   hauberk_sessions_open: gauge('Sessions now', 'direction'),

@@ -79,6 +79,7 @@ type Flow = 'in' | 'out';
 export class Metrics {
   readonly denied = family<[service: string]>('hauberk_calls_denied_total');
   readonly limited = family<[scope: string]>('hauberk_calls_limited_total');
+  readonly retries = family<[direction: CallDirection]>('hauberk_calls_retried_total');
   readonly errors = family<[code: string]>('hauberk_errors_total');
   readonly sessionsCreated = family<[direction: SessionDirection]>('hauberk_sessions_created_total');
   readonly sessionsClosed = family<[reason: string]>('hauberk_sessions_closed_total');
@@ -169,6 +170,7 @@ export class Metrics {
     hauberk_calls_open: () => byLabel('direction', this.#sources.callsOpen?.()),
     hauberk_calls_denied_total: () => this.denied.samples(),
     hauberk_calls_limited_total: () => this.limited.samples(),
+    hauberk_calls_retried_total: () => this.retries.samples(),
     hauberk_errors_total: () => this.errors.samples(),
     hauberk_sessions_open: () => byLabel('direction', this.#sources.sessionsOpen?.()),
     hauberk_sessions_created_total: () => this.sessionsCreated.samples(),
