@@ -18,6 +18,7 @@ const LIMITS: ConnectionLimits = {
   headerBlockBytes: 65_536,
   headerFields: 128,
   interimResponses: 16,
+  ownResets: { burst: 800, perSecond: 400, waiting: 2048 },
   settingsEntries: 32,
   queueBytes: 16_777_216,
   stallMs: 60_000,

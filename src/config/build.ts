@@ -50,6 +50,8 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
       queuedCalls: http2.queuedCalls,
       appResetBurst: http2.appResetBurst,
       appResetRatio: http2.appResetRatio,
+      appCancelBurst: http2.appCancelBurst,
+      appCancelsPerSecond: http2.appCancelsPerSecond,
       sessionResetBurst: http2.sessionResetBurst,
       sessionResetsPerSecond: http2.sessionResetsPerSecond,
       continuationFrames: http2.continuationFrames,

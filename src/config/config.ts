@@ -121,6 +121,10 @@ export interface Http2Config {
   readonly appResetBurst: number;
   /** Share of recent streams, 0 to 1, that may be reset once the burst is used up. */
   readonly appResetRatio: number;
+  /** Cancelled calls that an app is told of at once, ... */
+  readonly appCancelBurst: number;
+  /** ... and a second. */
+  readonly appCancelsPerSecond: number;
   readonly sessionResetBurst: number;
   readonly sessionResetsPerSecond: number;
   /** CONTINUATION frames a header block. */

@@ -98,6 +98,15 @@ export const HTTP2 = mapping(
         'Beyond the burst, the connection ends when more than this share of recent streams was reset.',
       default: 0.5,
     }),
+    appCancelBurst: count(10, 1_000_000, 'calls', {
+      description:
+        'Cancelled calls that an app which is called learns of at once; further ones at the rate below, for many servers (Node among them: 1,000, then 33 a second) end connections with more. New calls then go over another connection.',
+      default: 800,
+    }),
+    appCancelsPerSecond: count(1, 1_000_000, 'calls a second', {
+      description: 'Lasting rate of cancelled calls on a connection to an app.',
+      default: 30,
+    }),
     sessionResetBurst: count(10, 1_000_000, 'resets', {
       description: 'Resets at once inside a session.',
       default: 1_000,

@@ -20,6 +20,7 @@ import type { ConnectionHandler, ConnectionLimits, ConnectionOptions, Role } fro
 import { Outbox } from './outbox.ts';
 import { Receiver } from './receiver.ts';
 import { ReceiveWindow } from './receivewindow.ts';
+import { ResetPacer } from './resetpacer.ts';
 import { Sender } from './sender.ts';
 import { DEFAULT_WINDOW, initialSettings, type Settings, settingPairs } from './settings.ts';
 import type { Stream, StreamHandler } from './stream.ts';
@@ -66,6 +67,7 @@ export class Connection {
       sender,
       window,
       guard,
+      pacer: new ResetPacer(limits.ownResets, monotonic),
       local,
       remote,
       firstStreamId: options.firstStreamId,
@@ -286,6 +288,7 @@ export class Connection {
   /** Holds the time limits; the owner calls it about once a second. */
   sweep(): void {
     if (this.#ended) return;
+    this.#streams.pace();
     const now = this.#monotonic();
     const { prefaceMs, settingsMs, headerBlockMs, stallMs, queueBytes } = this.#limits;
     const age = now - this.#startedAt;

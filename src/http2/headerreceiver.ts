@@ -114,7 +114,7 @@ export class HeaderReceiver {
     if (stream !== undefined) this.#onMore(stream, list, fin);
     else if (this.#role === 'server' && (streamId & 1) === 1 && this.#streams.isIdle(streamId)) {
       this.#onRequest(streamId, list, fin);
-    } else this.#streams.checkClosed(streamId, 'HEADERS', 0);
+    } else this.#streams.checkClosed(streamId, 'HEADERS', 0, fin);
   }
 
   // ---- requests ------------------------------------------------------------------------------------

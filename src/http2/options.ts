@@ -3,6 +3,7 @@ import type { Connection } from './connection.ts';
 import type { ConnectionError, StreamError } from './errors.ts';
 import type { GuardLimits } from './guard.ts';
 import type { Message } from './message.ts';
+import type { ResetPace } from './resetpacer.ts';
 import type { Settings } from './settings.ts';
 import type { ByteSink } from './sink.ts';
 import type { Stream } from './stream.ts';
@@ -52,6 +53,8 @@ export interface ConnectionLimits extends GuardLimits {
   prefaceMs: number;
   settingsMs: number;
   headerBlockMs: number;
+  /** Client role: how fast we may reset streams. */
+  ownResets: ResetPace;
   /** What a stream's window may grow to. */
   maxStreamWindow: number;
 }

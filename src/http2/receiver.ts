@@ -187,7 +187,7 @@ export class Receiver implements FrameHandler {
     const stream = this.#streams.find(streamId);
     if (stream === undefined) {
       this.#window.discard(octets);
-      this.#streams.checkClosed(streamId, 'DATA', octets);
+      this.#streams.checkClosed(streamId, 'DATA', octets, fin);
       return;
     }
     if (!this.#mayHaveData(stream, octets)) {
@@ -242,7 +242,7 @@ export class Receiver implements FrameHandler {
       throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, 'RST_STREAM on an idle stream');
     }
     const stream = this.#streams.find(streamId);
-    if (stream === undefined) this.#guard.lateFrame();
+    if (stream === undefined) this.#streams.resetLate(streamId);
     else this.#streams.resetByPeer(stream, buf.readUInt32BE(start));
   }
 

@@ -6,6 +6,7 @@ import type { ConnectionHandler, Role } from './options.ts';
 import type { Outbox } from './outbox.ts';
 import type { ReceiveWindow } from './receivewindow.ts';
 import { ResetMemory } from './resetmemory.ts';
+import type { ResetPacer } from './resetpacer.ts';
 import type { Sender } from './sender.ts';
 import type { Settings } from './settings.ts';
 import { type ResetOrigin, Stream, type StreamHandler } from './stream.ts';
@@ -37,6 +38,7 @@ export interface StreamsOptions {
   readonly sender: Sender;
   readonly window: ReceiveWindow;
   readonly guard: Guard;
+  readonly pacer: ResetPacer;
   readonly local: Readonly<Settings>;
   readonly remote: Readonly<Settings>;
   /** Client role: the identifier of its first stream. */
@@ -49,6 +51,7 @@ export class Streams {
   readonly #out: Outbox;
   readonly #sender: Sender;
   readonly #window: ReceiveWindow;
+  readonly #pacer: ResetPacer;
   readonly #isClient: boolean;
   readonly #ownParity: 0 | 1;
   readonly #table = new StreamTable();
@@ -65,6 +68,7 @@ export class Streams {
     this.#out = options.out;
     this.#sender = options.sender;
     this.#window = options.window;
+    this.#pacer = options.pacer;
     this.#isClient = options.role === 'client';
     this.#ownParity = this.#isClient ? 1 : 0;
     this.#nextId = options.firstStreamId ?? (this.#isClient ? 1 : 2);
@@ -79,9 +83,9 @@ export class Streams {
     return this.#lastPeerId;
   }
 
-  /** All identifiers of ours are used up. */
+  /** It is time for another connection: all identifiers of ours are used up, or too many of our resets wait. */
   get exhausted(): boolean {
-    return this.#nextId > MAX_STREAM_ID;
+    return this.#nextId > MAX_STREAM_ID || this.#pacer.behind;
   }
 
   /** The peer's SETTINGS_MAX_CONCURRENT_STREAMS and the identifiers let us open one more. */
@@ -102,7 +106,7 @@ export class Streams {
    * DATA or HEADERS came for a stream that has no object, being idle or closed. Returns if that may happen: the
    * peer had not yet seen our reset, or our GOAWAY.
    */
-  checkClosed(streamId: number, frame: 'DATA' | 'HEADERS', octets: number): void {
+  checkClosed(streamId: number, frame: 'DATA' | 'HEADERS', octets: number, fin: boolean): void {
     if (this.isIdle(streamId)) {
       throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, `${frame} on idle stream ${streamId}`);
     }
@@ -114,6 +118,7 @@ export class Streams {
           `DATA beyond the window of stream ${streamId}, which was reset`,
         );
       }
+      if (fin && this.#pacer.peerEnded(streamId)) this.#settled(1);
       return;
     }
     if (streamId >= this.#gapFrom && streamId <= this.#gapTo && !this.#isOwn(streamId)) {
@@ -211,13 +216,33 @@ export class Streams {
       this.#window.abandon(stream);
       return;
     }
-    this.#writeReset(stream.id, code, stream.receiveWindow);
+    if (this.#isClient && !this.#pacer.take()) {
+      this.#pacer.wait(stream.id, code, stream.localClosed);
+      this.#remember(stream.id, stream.receiveWindow);
+      this.#ownStreams++; // the peer still counts it
+    } else this.#writeReset(stream.id, code, stream.receiveWindow);
     this.#cut(stream);
+  }
+
+  /** Sends resets that had to wait and need wait no longer. */
+  pace(): void {
+    this.#settled(this.#pacer.release((streamId, code) => writeRstStream(this.#out, streamId, code)));
+  }
+
+  /** Streams whose reset had waited are over at the peer, too. */
+  #settled(streams: number): void {
+    if (streams === 0) return;
+    this.#ownStreams -= streams;
+    this.#options.handler.onRoom();
+  }
+
+  #remember(streamId: number, window: number): void {
+    this.#resets.add(streamId, Math.max(window, this.#options.local.initialWindowSize));
   }
 
   /** `window`: what the peer may have sent on it by now. */
   #writeReset(streamId: number, code: number, window: number): void {
-    this.#resets.add(streamId, Math.max(window, this.#options.local.initialWindowSize));
+    this.#remember(streamId, window);
     writeRstStream(this.#out, streamId, code);
     // A client's resets are of its own streams: no peer can make it owe more of them than it has opened.
     if (!this.#isClient && !this.#out.writable) this.#options.guard.controlQueued();
@@ -230,6 +255,12 @@ export class Streams {
     stream.handler.onReset(stream, code, refused ? 'refused' : 'remote');
     // Counted when the owner has heard of it, limit or not.
     if (!this.#isClient) this.#options.guard.peerReset();
+  }
+
+  /** RST_STREAM came for a stream that is over. */
+  resetLate(streamId: number): void {
+    this.#options.guard.lateFrame();
+    if (this.#pacer.peerReset(streamId)) this.#settled(1);
   }
 
   /** The peer broke a rule of this stream. */
@@ -247,6 +278,7 @@ export class Streams {
 
   /** The peer's GOAWAY says that it has not looked at our streams above `last`, and will not. */
   refuseAbove(last: number): void {
+    this.#settled(this.#pacer.peerRefused(last));
     for (const stream of this.#table.list()) {
       if (stream.id <= last || stream.closed || !this.#isOwn(stream.id)) continue;
       this.#cut(stream);

@@ -26,6 +26,12 @@ export interface RelayContextOptions {
 const APP_WINDOW = 4 * 1024 * 1024;
 const SESSION_WINDOW = 16 * 1024 * 1024;
 
+/** The pace of our resets inside a session, as a share of what the peer bears: its clock is not ours. */
+const BELOW_LIMIT = 0.8;
+/** Resets that may wait on a connection. */
+const APP_LATE_RESETS = 256;
+const SESSION_LATE_RESETS = 2048;
+
 /** What everything in the relay shares. */
 export class RelayContext {
   readonly clock: Clock;
@@ -96,6 +102,13 @@ export class RelayContext {
       floodWindowMs: config.floodWindowMs,
       resetBurst: app ? config.appResetBurst : config.sessionResetBurst,
       resets: app ? { maxRatio: config.appResetRatio } : { perSecond: config.sessionResetsPerSecond },
+      ownResets: app
+        ? { burst: config.appCancelBurst, perSecond: config.appCancelsPerSecond, waiting: APP_LATE_RESETS }
+        : {
+            burst: config.sessionResetBurst * BELOW_LIMIT,
+            perSecond: config.sessionResetsPerSecond * BELOW_LIMIT,
+            waiting: SESSION_LATE_RESETS,
+          },
       controlQueue: config.queuedControlFrames,
       continuationFrames: config.continuationFrames,
       headerBlockBytes: config.headerBlockSize,

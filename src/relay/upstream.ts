@@ -293,9 +293,9 @@ export class Upstream {
     if (this.#waiting.size === 0) return;
     for (const to of [...this.#connections]) {
       if (!to.connection.exhausted) continue;
-      // Its stream identifiers are used up: a new connection takes over.
+      // A new connection takes over; this one ends with its last stream.
       this.retire(to);
-      to.connection.drain('stream identifiers used up');
+      to.connection.drain('worn out');
     }
     if (this.#closing || !this.#mayDial()) return;
     if (this.#lastError === undefined || this.#context.clock.monotonic() >= this.#retryAt) this.#dial();

@@ -64,6 +64,8 @@ it('a file with only the required keys has the defaults of the design', () => {
       queuedCalls: 1_024,
       appResetBurst: 1_000,
       appResetRatio: 0.5,
+      appCancelBurst: 800,
+      appCancelsPerSecond: 30,
       sessionResetBurst: 1_000,
       sessionResetsPerSecond: 500,
       continuationFrames: 8,
