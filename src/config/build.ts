@@ -26,7 +26,11 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
   return {
     trustDomain: file.trustDomain,
     identity: file.identity,
-    egress: { listen: file.egress.listen, routes: file.egress.routes.map(route) },
+    egress: {
+      listen: file.egress.listen,
+      maxConnections: file.egress.maxConnections,
+      routes: file.egress.routes.map(route),
+    },
     ingress: { listen: file.ingress.listen, apps: file.ingress.apps, allow: file.ingress.allow },
     policy: file.policy,
     session: {
@@ -67,6 +71,7 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
       settingsEntries: http2.settingsEntries,
       stallTimeoutMs: http2.stallTimeout,
       queuedBytes: http2.queuedBytes,
+      peerBytes: http2.peerBytes,
       prefaceTimeoutMs: http2.prefaceTimeout,
       settingsTimeoutMs: http2.settingsTimeout,
       headersTimeoutMs: http2.headersTimeout,

@@ -150,6 +150,8 @@ export interface Http2Config {
   readonly stallTimeoutMs: number;
   /** Bytes queued a connection. */
   readonly queuedBytes: number;
+  /** Bytes kept for all connections of a peer together. */
+  readonly peerBytes: number;
   readonly prefaceTimeoutMs: number;
   /** Until the peer's first SETTINGS, and until ours are acknowledged. */
   readonly settingsTimeoutMs: number;
@@ -165,7 +167,12 @@ export interface SidecarConfig {
   readonly trustDomain: string;
   /** Absolute paths. */
   readonly identity: { readonly svid: string; readonly key: string; readonly bundle: string };
-  readonly egress: { readonly listen: readonly ListenAddress[]; readonly routes: readonly RouteConfig[] };
+  readonly egress: {
+    readonly listen: readonly ListenAddress[];
+    /** Connections of apps, over all listeners. */
+    readonly maxConnections: number;
+    readonly routes: readonly RouteConfig[];
+  };
   readonly ingress: {
     readonly listen: readonly ListenAddress[];
     readonly apps: readonly AppConfig[];

@@ -157,6 +157,11 @@ export const HTTP2 = mapping(
       description: 'Data that waits to be sent on a connection.',
       default: '16MiB',
     }),
+    peerBytes: size('1MiB', '64GiB', {
+      description:
+        'Data kept here for all connections of one peer (SPIFFE ID) together; above, the connection that holds most is ended.',
+      default: '256MiB',
+    }),
     prefaceTimeout: duration('100ms', '5m', {
       description: 'Until the connection preface is complete.',
       default: '5s',

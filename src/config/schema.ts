@@ -78,6 +78,10 @@ const EGRESS = mapping(
         'Lets egress listen on other addresses than loopback. Calls arrive there in plaintext and unauthenticated: whoever reaches the port speaks with the identity of this sidecar.',
       default: false,
     }),
+    maxConnections: count(1, 1_000_000, 'connections', {
+      description: 'Connections of apps at the same time; further ones are closed.',
+      default: 4_096,
+    }),
     routes: list(ROUTE, { description: 'The services that apps may call.', default: [] }),
   },
   { description: 'Calls from local apps to peers.' },

@@ -4,7 +4,7 @@
  */
 import type { HeaderList } from '../hpack/headerlist.ts';
 import { Connection, type ConnectionHandler } from '../http2/connection.ts';
-import type { ConnectionError, StreamError } from '../http2/errors.ts';
+import { ConnectionError, ErrorCode, type StreamError } from '../http2/errors.ts';
 import type { Message } from '../http2/message.ts';
 import type { Stream } from '../http2/stream.ts';
 import type { Session } from '../session/session.ts';
@@ -14,6 +14,7 @@ import { Call, type CallPlan } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
 import { FloodReport } from './floodreport.ts';
+import type { MemoryHolder, MemoryShare, PeerMemory } from './peermemory.ts';
 import { grpcErrorHeaders } from './reply.ts';
 import type { Router } from './router.ts';
 import { MeteredSink, type Wire } from './wire.ts';
@@ -25,13 +26,15 @@ export interface DownstreamOptions {
   readonly router: Router;
   /** The session that the connection belongs to; without one it is an app's. */
   readonly session?: Session;
+  /** What the session's peer may have us keep. */
+  readonly memory?: PeerMemory;
   readonly onClosed: (connection: DownstreamConnection, reason: string, detail: string) => void;
 }
 
 /** How long the PING of a graceful GOAWAY may take before the second step is taken without it. */
 const DRAIN_PING_MS = 1000;
 
-export class DownstreamConnection implements ConnectionHandler {
+export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
   readonly connection: Connection;
   readonly wire: Wire;
   readonly remote: string;
@@ -41,6 +44,7 @@ export class DownstreamConnection implements ConnectionHandler {
   readonly #floods: FloodReport;
   readonly #bytesIn: Series;
   readonly #recordsIn: Series | undefined;
+  readonly #memory: MemoryShare | undefined;
   #endDetail: string | undefined;
   #endReason: string | undefined;
 
@@ -65,9 +69,12 @@ export class DownstreamConnection implements ConnectionHandler {
       ...context.http2For(options.session === undefined ? 'app' : 'session', 'server'),
     });
     const { wire, connection } = this;
+    const memory = options.session && options.memory?.join(options.session.peer, this);
+    this.#memory = memory;
     wire.onDrain = () => connection.drained();
     wire.onClose = (reason, detail, flood) => {
       if (flood !== undefined) this.#floods.connection(flood, detail);
+      memory?.leave();
       connection.transportClosed();
       options.onClosed(this, this.#endReason ?? reason, this.#endDetail ?? detail);
     };
@@ -80,6 +87,7 @@ export class DownstreamConnection implements ConnectionHandler {
     if (this.#recordsIn !== undefined) this.#recordsIn.value++;
     this.#context.replays.newRead();
     this.#context.turn.receive(this.connection, octets);
+    this.#memory?.update();
   }
 
   onRequest(stream: Stream, list: HeaderList, message: Message, fin: boolean): void {
@@ -149,6 +157,23 @@ export class DownstreamConnection implements ConnectionHandler {
 
   onGoaway(_last: number, _code: number, debug: string): void {
     this.session?.announced(debug);
+  }
+
+  /** Octets that are kept for the other end: what it sent, what it is sent. */
+  get octets(): number {
+    return this.connection.held + this.connection.queued + this.wire.backlog;
+  }
+
+  /** All connections of the peer together hold too much, and this one most. */
+  cut(limit: number): void {
+    const message = `the connections of this peer hold more than ${limit} octets`;
+    this.connection.fail(new ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, message, { kind: 'peer-memory' }));
+  }
+
+  /** To be called about once a second. */
+  sweep(): void {
+    this.connection.sweep();
+    this.#memory?.update();
   }
 
   /** Takes no new calls, lets those under way finish, then ends. */

@@ -4,6 +4,7 @@ import type { ListenAddress, RouteConfig } from '../config/config.ts';
 import { headerField } from '../hpack/field.ts';
 import { HeaderList } from '../hpack/headerlist.ts';
 import type { Message } from '../http2/message.ts';
+import { RefusalTally } from '../transport/refusaltally.ts';
 import { parseAuthority } from './authority.ts';
 import type { CallPlan } from './call.ts';
 import type { RelayContext } from './context.ts';
@@ -35,15 +36,19 @@ export class Egress {
   readonly own = new Map<string, Listener>();
   readonly #openings = new Set<Opening>();
   readonly #connections = new Set<DownstreamConnection>();
+  readonly #maxConnections: number;
+  readonly #tooMany: RefusalTally;
   readonly #sweeper: unknown;
   #draining = false;
 
-  constructor(context: RelayContext, routes: readonly Route[]) {
+  constructor(context: RelayContext, routes: readonly Route[], maxConnections: number) {
     this.#context = context;
     this.#routes = routes;
+    this.#maxConnections = maxConnections;
+    this.#tooMany = new RefusalTally(context.clock);
     this.#table = new RouteTable(routes.map((route) => [route.config, route] as const));
     this.#sweeper = context.clock.every(SWEEP_MS, () => {
-      for (const { connection } of this.#connections) connection.sweep();
+      for (const connection of this.#connections) connection.sweep();
       for (const opening of this.#openings) opening.sweep();
     });
   }
@@ -72,6 +77,10 @@ export class Egress {
 
   #accept(socket: Socket, listener: Listener, route: Route | undefined): void {
     const remote = remoteOf(socket); // a socket that is destroyed has forgotten it
+    if (this.#openings.size + this.#connections.size >= this.#maxConnections) {
+      this.#turnAway(socket, remote, listener);
+      return;
+    }
     const opening = new Opening(socket, {
       monotonic: this.#context.monotonic,
       timeoutMs: this.#context.http2.prefaceTimeoutMs,
@@ -90,13 +99,23 @@ export class Egress {
     this.#openings.add(opening);
   }
 
+  #turnAway(socket: Socket, remote: string, listener: Listener): void {
+    socket.on('error', () => {});
+    socket.destroy();
+    this.#tooMany.add(listener.name, (count) => {
+      const times = count === 1 ? '' : `; ${count} were refused since this was said last`;
+      const detail = `${this.#maxConnections} connections are open, raise egress.maxConnections if they are meant${times}`;
+      this.#refused(remote, listener, 'too-many-connections', detail, count);
+    });
+  }
+
   #matchConnect(authority: string): Route | undefined {
     const parsed = parseAuthority(authority);
     return parsed === undefined ? undefined : this.#table.match(parsed);
   }
 
-  #refused(remote: string, listener: Listener, reason: string, detail: string): void {
-    this.#context.metrics.refusals.of('egress', reason).inc();
+  #refused(remote: string, listener: Listener, reason: string, detail: string, count = 1): void {
+    this.#context.metrics.refusals.of('egress', reason).inc(count);
     if (reason === 'tls') {
       this.#context.recorder.record({ type: 'tls.detected', listener: listener.name, remote, cure: detail });
       this.#context.log.warn(

@@ -17,6 +17,7 @@ import type { RelayContext } from './context.ts';
 import { DownstreamConnection } from './downstream.ts';
 import { RelayError } from './errors.ts';
 import { Listener } from './listener.ts';
+import { PeerMemory } from './peermemory.ts';
 import { isGrpc, methodOf, NOWHERE, type Router } from './router.ts';
 import type { PeerConnection, PeerSessions } from './sessions.ts';
 import { parseTimeout } from './timeout.ts';
@@ -36,6 +37,7 @@ export class Ingress {
   readonly #acceptor: Acceptor;
   readonly #apps = new Map<string, AppTarget>();
   readonly #listeners: Listener[] = [];
+  readonly #memory: PeerMemory;
   readonly #connections = new Set<DownstreamConnection>();
   readonly #sweeper: unknown;
   #draining = false;
@@ -43,10 +45,11 @@ export class Ingress {
   constructor(context: RelayContext, options: IngressOptions) {
     this.#context = context;
     this.#options = options;
+    this.#memory = new PeerMemory(context.http2.peerBytes);
     for (const app of options.apps) this.#apps.set(app.config.service, app);
     this.#acceptor = options.sessions.acceptor((peer) => this.#serve(peer));
     this.#sweeper = context.clock.every(SWEEP_MS, () => {
-      for (const { connection } of this.#connections) connection.sweep();
+      for (const connection of this.#connections) connection.sweep();
     });
   }
 
@@ -75,6 +78,7 @@ export class Ingress {
       remote,
       router: new IngressRouter(this.#context, this.#options, this.#apps, session),
       session,
+      memory: this.#memory,
       onClosed: (closed, reason, detail) => {
         this.#connections.delete(closed);
         this.#options.sessions.closed(session, remote, reason as CloseReason, detail);

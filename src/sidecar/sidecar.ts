@@ -357,7 +357,7 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     loaded,
     limits,
     sessions,
-    egress: new Egress(context, routes),
+    egress: new Egress(context, routes, config.egress.maxConnections),
     ingress: new Ingress(context, {
       sessions,
       apps,

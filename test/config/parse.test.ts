@@ -50,7 +50,7 @@ it('a file with only the required keys has the defaults of the design', () => {
       key: '/etc/hauberk/keys/web.key',
       bundle: '/etc/hauberk/keys/bundle.pem',
     },
-    egress: { listen: tcp(15001, '127.0.0.1', '::1'), routes: [] }, // section 2
+    egress: { listen: tcp(15001, '127.0.0.1', '::1'), maxConnections: 4096, routes: [] }, // section 2
     ingress: { listen: tcp(15008, '0.0.0.0', '::'), apps: [], allow: [] }, // section 2
     policy: 'enforce', // section 8
     session: { idleMs: 3_600_000, absoluteMs: 28_800_000, max: 10_000, maxPerPeer: 64, graceMs: 30_000 }, // 6
@@ -81,6 +81,7 @@ it('a file with only the required keys has the defaults of the design', () => {
       settingsEntries: 32,
       stallTimeoutMs: 60_000,
       queuedBytes: 16_777_216,
+      peerBytes: 256 * 1024 * 1024,
       prefaceTimeoutMs: 5_000,
       settingsTimeoutMs: 5_000,
       headersTimeoutMs: 10_000,
