@@ -13,7 +13,7 @@ export async function startBackend(nghttpd: string, folder: string, processes: P
   for (const load of LOADS) {
     const file = join(root, pathOf(load));
     mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, framed(load.answerBytes));
+    writeFileSync(file, framed(load.answer));
   }
   const mimeTypes = join(folder, 'mime.types');
   writeFileSync(mimeTypes, 'application/grpc grpc\n');
@@ -22,7 +22,7 @@ export async function startBackend(nghttpd: string, folder: string, processes: P
   const args = [
     ...['--no-tls', '--address=127.0.0.1', `--htdocs=${root}`, `--mime-types-file=${mimeTypes}`],
     ...['--trailer=grpc-status: 0', '--no-content-length', '--max-concurrent-streams=10000'],
-    ...['--window-bits=20', '--connection-window-bits=24', String(port)],
+    ...['--window-bits=24', '--connection-window-bits=28', String(port)],
   ];
   await processes.start('nghttpd', nghttpd, args, port);
   return port;

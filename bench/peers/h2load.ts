@@ -29,7 +29,7 @@ export async function runH2load(
   ];
   rmSync(logFile, { force: true }); // h2load appends
   const report = await run(h2load, args, timeoutMs);
-  const { failed, callsPerSecond } = readReport(report, calls, framed(load.answerBytes).length);
+  const { failed, callsPerSecond } = readReport(report, calls, framed(load.answer).length);
   const latencies = readLatencies(readFileSync(logFile));
   rmSync(logFile, { force: true });
   return {

@@ -1,10 +1,11 @@
 import { truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { BenchError } from './errors.ts';
-import { runClosedLoop } from './generator/closedloop.ts';
+import { runCalls } from './generator/calls.ts';
 import { runH2load, type Target } from './h2load.ts';
+import { mibPerCall } from './load.ts';
+import { Meter } from './meter.ts';
 import type { RunningPair } from './pairs/pair.ts';
-import { cpuMicroseconds, processTree, rssMiB } from './procfs.ts';
 import type { Figures, Row } from './result.ts';
 import { median, type Sample } from './sample.ts';
 
@@ -25,11 +26,14 @@ export interface Pace {
 }
 
 const FIRST_CALLS = 2_000;
+const FIRST_MIB_PER_SECOND = 100; // a guess on the low side
 // The first of a pair and load, as a multiple of a measurement: a just-in-time compiler needs some 200,000 calls,
 // which a sidecar that runs for days has behind it.
 const FIRST_WARM_UPS = 3;
+const PACED = 2; // its calls are few: as many measurements' time for each
 const WARM_UP_SECONDS = 0.2;
-const MIN_CALLS = 200;
+const MIN_CALLS = 200; // or so many MiB of messages
+const MIN_MIB = 32;
 const MAX_CALLS = 1_000_000; // bounds the log of latencies to about 25 MB
 
 /** One pair under one load: finds out how many calls fill the time, then measures as often as asked. */
@@ -48,47 +52,68 @@ export class Course {
 
   /** One warm-up and one measurement. The number of calls is fixed before it starts. */
   async round(): Promise<void> {
-    const before: Sample[] = [];
+    const { load } = this.#target;
+    const { seconds } = this.#pace;
+    let failed = 0;
+    const warmUp = async (calls: number) => {
+      const sample = await this.#run(calls);
+      failed += sample.failed;
+      this.#callsPerSecond = sample.callsPerSecond;
+    };
     if (this.#callsPerSecond === 0) {
-      before.push(await this.#run(Math.min(FIRST_CALLS, this.#callsIn(this.#pace.seconds, 1_000))));
-      this.#callsPerSecond = before[0].callsPerSecond;
-      before.push(await this.#run(this.#callsIn(FIRST_WARM_UPS * this.#pace.seconds)));
+      const guess = Math.min(1_000, FIRST_MIB_PER_SECOND / mibPerCall(load));
+      await warmUp(Math.min(FIRST_CALLS, this.#callsIn(seconds, guess)));
+      await warmUp(this.#callsIn(FIRST_WARM_UPS * seconds));
     } else {
-      before.push(await this.#run(this.#callsIn(Math.min(WARM_UP_SECONDS, this.#pace.seconds))));
+      await warmUp(this.#callsIn(Math.min(WARM_UP_SECONDS, seconds)));
     }
-    this.#callsPerSecond = before[before.length - 1].callsPerSecond;
 
-    const pids = processTree(this.pair.pids);
-    const cpuBefore = cpuMicroseconds(pids);
-    const { calls, failed, ...figures } = await this.#run(this.#callsIn(this.#pace.seconds));
-    const cpu = cpuMicroseconds(pids) - cpuBefore;
+    const meter = new Meter(this.pair.pids);
+    const calls = this.#callsIn(
+      load.callsPerSecond === undefined ? seconds : PACED * seconds,
+      load.callsPerSecond,
+    );
+    const sample = await this.#run(calls, load.callsPerSecond, meter);
     this.#measured.push({
-      ...figures,
-      cpuUsPerCall: cpu / calls,
-      rssMiB: rssMiB(pids),
+      ...meter.used,
+      cpuUsPerCall: meter.cpuUs / calls,
+      callsPerSecond: sample.callsPerSecond,
+      cpuUsPerMib: meter.cpuUs / (calls * mibPerCall(load)),
+      mibPerSecond: sample.callsPerSecond * mibPerCall(load),
+      p50Us: sample.p50Us,
+      p99Us: sample.p99Us,
       calls,
-      failed: before.reduce((sum, one) => sum + one.failed, failed),
+      failed: failed + sample.failed,
     });
     for (const file of this.pair.callLogs ?? []) truncateSync(file); // it would fill the disk
   }
 
   #callsIn(seconds: number, callsPerSecond = this.#callsPerSecond): number {
-    const { connections, inFlight } = this.#target.load;
-    const fewest = Math.max(MIN_CALLS, connections * inFlight);
+    const { load } = this.#target;
+    const few = Math.ceil(Math.min(MIN_CALLS, MIN_MIB / mibPerCall(load)));
+    const fewest = Math.max(few, load.connections * load.inFlight);
     return Math.min(MAX_CALLS, Math.max(fewest, Math.round(seconds * callsPerSecond)));
   }
 
-  #run(calls: number): Promise<Sample> {
+  /** Without `callsPerSecond` as fast as answers come. */
+  async #run(calls: number, callsPerSecond?: number, meter?: Meter): Promise<Sample> {
     const { h2load, folder, seconds } = this.#pace;
     const timeoutMs = (10 + 10 * seconds) * 1000; // many times what it should take: something hangs
     const { load, port } = this.#target;
-    const sample = load.unique
-      ? runClosedLoop(load, port, calls, timeoutMs)
-      : runH2load(h2load, this.#target, calls, join(folder, 'h2load.tsv'), timeoutMs);
-    return sample.catch((error) => {
-      const where = `${this.pair.name} under ${this.#target.load.name}`;
+    const onBegin = () => meter?.begin();
+    const onEnd = () => meter?.end();
+    try {
+      if (load.generator === 'own') {
+        return await runCalls({ load, port, calls, callsPerSecond, timeoutMs, onBegin, onEnd });
+      }
+      onBegin();
+      const sample = await runH2load(h2load, this.#target, calls, join(folder, 'h2load.tsv'), timeoutMs);
+      onEnd();
+      return sample;
+    } catch (error) {
+      const where = `${this.pair.name} under ${load.name}`;
       throw new BenchError('generator-failed', `${where}: ${(error as Error).message}`, { cause: error });
-    });
+    }
   }
 
   /** Medians over the rounds so far. */
@@ -100,10 +125,17 @@ export class Course {
       pair: this.pair.name,
       load: this.#target.load.name,
       cpuUsPerCall: of('cpuUsPerCall', 2),
-      callsPerSecond: of('callsPerSecond', 0),
+      callsPerSecond: of('callsPerSecond', 1),
+      cpuUsPerMib: of('cpuUsPerMib', 1),
+      mibPerSecond: of('mibPerSecond', 1),
       p50Us: of('p50Us', 0),
       p99Us: of('p99Us', 0),
+      cores: of('cores', 4),
+      coresA: of('coresA', 4),
+      coresB: of('coresB', 4),
       rssMiB: of('rssMiB', 1),
+      rssMiBA: of('rssMiBA', 1),
+      rssMiBB: of('rssMiBB', 1),
       calls: all.reduce((sum, one) => sum + one.calls, 0),
       failed: all.reduce((sum, one) => sum + one.failed, 0),
       rounds: all.map(({ calls: _, failed: __, ...figures }) => figures),

@@ -55,10 +55,14 @@ export function readOptions(args: readonly string[]): Options {
   if (!(seconds > 0 && seconds <= 60)) {
     throw new BenchError('bad-option', `--seconds takes a number up to 60, not "${values.seconds}"`);
   }
+  const pairs = pick('--pairs', values.pairs, PAIR_NAMES, (name) => name);
+  const loads = pick('--loads', values.loads, LOADS, (load) => load.name);
+  // What a proxy adds under a paced load is known only beside none.
+  const besides = loads.some((load) => load.callsPerSecond !== undefined) && !pairs.includes('direct');
   return {
-    pairs: pick('--pairs', values.pairs, PAIR_NAMES, (name) => name),
+    pairs: besides ? [...pairs, 'direct'] : pairs,
     builds: (values.hauberk ?? []).map(readBuild),
-    loads: pick('--loads', values.loads, LOADS, (load) => load.name),
+    loads,
     rounds,
     seconds,
     json: values.json,
@@ -82,6 +86,7 @@ function readBuild(option: string): Build {
   return { name, dist: resolve(dist) };
 }
 
+/** Those that the list names, in full or by what comes before a dash. */
 function pick<T>(
   option: string,
   list: string | undefined,
@@ -90,9 +95,10 @@ function pick<T>(
 ): readonly T[] {
   if (list === undefined) return all;
   const wanted = list.split(',').map((one) => one.trim());
-  const unknown = wanted.find((one) => !all.some((known) => name(known) === one));
+  const isMeant = (one: T, by: string) => name(one) === by || name(one).startsWith(`${by}-`);
+  const unknown = wanted.find((by) => !all.some((one) => isMeant(one, by)));
   if (unknown !== undefined) {
     throw new BenchError('bad-option', `${option}: "${unknown}" is not one of ${all.map(name).join(', ')}`);
   }
-  return all.filter((one) => wanted.includes(name(one)));
+  return all.filter((one) => wanted.some((by) => isMeant(one, by)));
 }

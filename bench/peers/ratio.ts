@@ -9,3 +9,8 @@ export function ratioOf(own: Row, other: Row, figure: keyof Figures): number | u
   const ratios = own.rounds.map((round, at) => round[figure] / other.rounds[at][figure]);
   return ratios.every(Number.isFinite) ? median(ratios) : undefined;
 }
+
+/** How much more microseconds one row's calls take than another's: the median over the rounds. */
+export function addedUs(own: Row, other: Row, figure: 'p50Us' | 'p99Us'): number {
+  return median(own.rounds.map((round, at) => round[figure] - other.rounds[at][figure]));
+}

@@ -2,15 +2,28 @@
 export const PAIR_NAMES = ['hauberk', 'nghttpx', 'haproxy', 'nginx', 'direct'] as const;
 export type PairName = (typeof PAIR_NAMES)[number];
 
+/** What the proxies use; 0 for `direct`. */
+export interface Used {
+  /** User + system time of all processes of both proxies, of A, and of B, divided by the time that passed. */
+  readonly cores: number;
+  readonly coresA: number;
+  readonly coresB: number;
+  /** Resident memory of the same at the end of a measurement. */
+  readonly rssMiB: number;
+  readonly rssMiBA: number;
+  readonly rssMiBB: number;
+}
+
 /** What is measured of one pair under one load. */
-export interface Figures {
+export interface Figures extends Used {
   /** User + system time of all processes of both proxies, microseconds a call; 0 for `direct`. */
   readonly cpuUsPerCall: number;
   readonly callsPerSecond: number;
+  /** The same of messages, counting both ways. */
+  readonly cpuUsPerMib: number;
+  readonly mibPerSecond: number;
   readonly p50Us: number;
   readonly p99Us: number;
-  /** Resident memory of all processes of both proxies at the end of a round; 0 for `direct`. */
-  readonly rssMiB: number;
 }
 
 /** Medians over the rounds of one pair under one load. */

@@ -37,7 +37,7 @@ export async function run(
   const rows: Row[] = [];
   for (const load of options.loads) {
     const requestFile = join(folder, `${load.name}.request`);
-    writeFileSync(requestFile, framed(load.requestBytes));
+    writeFileSync(requestFile, framed(load.request));
     const courses = pairs.map((started) => {
       const pair = (load.observed ? started.observed : started.plain) as RunningPair;
       const pace = { seconds: options.seconds, h2load, folder };

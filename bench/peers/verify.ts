@@ -58,7 +58,7 @@ async function verifyAnswer(pair: RunningPair, load: Load): Promise<void> {
     answer.httpStatus === 200 &&
     answer.contentType === 'application/grpc' &&
     answer.grpcStatus === '0' &&
-    answer.body.equals(framed(load.answerBytes));
+    answer.body.equals(framed(load.answer));
   if (right) return;
   const { body, ...rest } = answer;
   throw new BenchError(
@@ -82,7 +82,7 @@ async function verifyCallLog(pair: RunningPair, file: string, calls: number): Pr
 /** Whether the app's answer comes; an error page (nginx's 400 to a client without a certificate) is none. */
 async function serves(connect: () => ClientHttp2Session, load: Load): Promise<boolean> {
   try {
-    return (await callOnce(connect(), load)).body.equals(framed(load.answerBytes));
+    return (await callOnce(connect(), load)).body.equals(framed(load.answer));
   } catch {
     return false;
   }
@@ -123,7 +123,7 @@ async function callOnce(session: ClientHttp2Session, load: Load): Promise<Answer
           body: Buffer.concat(chunks),
         });
       });
-      stream.end(framed(load.requestBytes));
+      stream.end(framed(load.request));
     });
   } finally {
     session.on('error', () => {}); // the call's outcome is known; what the refused connection still says is not

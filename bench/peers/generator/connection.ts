@@ -8,7 +8,8 @@ const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const LARGEST_FRAME = 16_384; // the default, which we leave
 const WINDOW = 2 ** 30;
 const READ_BUFFER = Buffer.allocUnsafeSlow(65_536); // of all connections: what is read is used up at once
-const WRITE_BUFFER = 131_072;
+const HELD = READ_BUFFER.length + FRAME_HEADER + LARGEST_FRAME;
+const WRITE_BUFFER = 16_384;
 
 // RFC 9113, section 6.
 const DATA = 0x0;
@@ -30,8 +31,8 @@ const INITIAL_WINDOW_SIZE = 0x4;
 const DEFAULT_TABLE_SIZE = 4_096;
 const DEFAULT_WINDOW = 65_535;
 
-/** Calls that may be between the oldest in flight and the newest; a power of two. */
-const SLOTS = 8_192;
+/** Calls that may be between the oldest in flight and the newest, for each that is to be in flight. */
+const SLOTS_A_CALL = 256;
 const IDLE = 0;
 const SENT = 1;
 const ANSWERED = 2; // with 200 and gRPC's content type
@@ -45,6 +46,16 @@ export interface Caller {
   failed(error: Error): void;
 }
 
+export interface ConnectionOptions {
+  readonly port: number;
+  readonly request: RequestFrames;
+  /** The whole body that every call must get. */
+  readonly answer: Buffer;
+  /** Calls that are expected to be in flight at a time. */
+  readonly inFlight: number;
+  readonly caller: Caller;
+}
+
 /** As much of an HTTP/2 client as measuring takes: plaintext, known requests, answers that are checked in full. */
 export class Connection {
   readonly #socket: Socket;
@@ -53,7 +64,7 @@ export class Connection {
   readonly #answer: Buffer;
   readonly #decoder = new Decoder();
   /** A frame's beginning until its rest comes. */
-  readonly #held = Buffer.allocUnsafeSlow(READ_BUFFER.length + FRAME_HEADER + LARGEST_FRAME);
+  #held: Buffer = Buffer.alloc(0);
   #heldLength = 0;
 
   #out: Buffer = Buffer.allocUnsafeSlow(WRITE_BUFFER);
@@ -68,16 +79,20 @@ export class Connection {
   #uncredited = 0;
   readonly #waiting: Array<{ call: number; since: number }> = [];
   // By slot: what is known of a call.
-  readonly #states = new Uint8Array(SLOTS);
-  readonly #startedAt = new Float64Array(SLOTS);
-  readonly #bodyLengths = new Uint32Array(SLOTS);
+  readonly #slots: number; // a power of two
+  readonly #states: Uint8Array;
+  readonly #startedAt: Float64Array;
+  readonly #bodyLengths: Uint32Array;
   #ready: (() => void) | undefined;
 
-  /** `answer` is the whole body that every call must get. */
-  constructor(port: number, request: RequestFrames, answer: Buffer, caller: Caller) {
+  constructor({ port, request, answer, inFlight, caller }: ConnectionOptions) {
     this.#request = request;
     this.#answer = answer;
     this.#caller = caller;
+    this.#slots = 2 ** Math.ceil(Math.log2(inFlight * SLOTS_A_CALL));
+    this.#states = new Uint8Array(this.#slots);
+    this.#startedAt = new Float64Array(this.#slots);
+    this.#bodyLengths = new Uint32Array(this.#slots);
     this.#socket = connect({
       host: '127.0.0.1',
       port,
@@ -123,15 +138,19 @@ export class Connection {
     else this.#waiting.push({ call, since: now });
   }
 
+  #slotOf(streamId: number): number {
+    return (streamId >>> 1) & (this.#slots - 1);
+  }
+
   #hasRoom(): boolean {
     return this.#inFlight < this.#maxInFlight && this.#sendWindow >= this.#request.bodyLength;
   }
 
   #send(call: number, since: number): void {
     const id = this.#nextStreamId;
-    const slot = slotOf(id);
+    const slot = this.#slotOf(id);
     if (this.#states[slot] !== IDLE) {
-      this.#fail(`a call outlasted ${SLOTS} that began after it`);
+      this.#fail(`a call outlasted ${this.#slots} that began after it`);
       return;
     }
     this.#nextStreamId = id + 2;
@@ -176,8 +195,9 @@ export class Connection {
         end += this.#heldLength;
       }
       const used = this.#readFrames(buf, end);
-      buf.copy(this.#held, 0, used, end);
       this.#heldLength = end - used;
+      if (this.#heldLength > 0 && this.#held.length === 0) this.#held = Buffer.allocUnsafeSlow(HELD);
+      buf.copy(this.#held, 0, used, end);
     } catch (error) {
       this.#fail((error as Error).message);
       return;
@@ -213,7 +233,7 @@ export class Connection {
         this.#readHeaders(buf, flags, id, start, end);
         break;
       case RST_STREAM:
-        if (this.#states[slotOf(id)] !== IDLE) this.#end(slotOf(id), false);
+        if (this.#states[this.#slotOf(id)] !== IDLE) this.#end(this.#slotOf(id), false);
         break;
       case SETTINGS:
         if ((flags & ACK) === 0) this.#readSettings(buf, start, end);
@@ -242,7 +262,7 @@ export class Connection {
       this.#credit(this.#uncredited);
       this.#uncredited = 0;
     }
-    const slot = slotOf(id);
+    const slot = this.#slotOf(id);
     if (this.#states[slot] === IDLE) return;
     const from = (flags & PADDED) === 0 ? start : start + 1;
     const to = (flags & PADDED) === 0 ? end : end - buf[start];
@@ -262,7 +282,7 @@ export class Connection {
     if ((flags & PADDED) !== 0) to -= buf[from++];
     if ((flags & HAS_PRIORITY) !== 0) from += 5;
     const list = this.#decoder.decode(buf, from, to);
-    const slot = slotOf(id);
+    const slot = this.#slotOf(id);
     const state = this.#states[slot];
     if (state === IDLE) return;
     list.derived ??= meaningOf(list);
@@ -302,8 +322,6 @@ export class Connection {
     this.#caller.failed(failure(why));
   }
 }
-
-const slotOf = (streamId: number): number => (streamId >>> 1) & (SLOTS - 1);
 
 const failure = (why: string) => new BenchError('generator-failed', `the generator's connection: ${why}`);
 

@@ -46,7 +46,7 @@ export class RequestFrames {
 
   /** `run` is a number that no other run has. */
   constructor(load: Load, run: number) {
-    const body = framed(load.requestBytes);
+    const body = framed(load.request);
     this.bodyLength = body.length;
     this.#dataAtFromEnd = FRAME_HEADER + body.length;
     const fixed = [
