@@ -80,7 +80,6 @@ export class HeaderReceiver {
       if (from + PRIORITY_LENGTH > end) {
         throw new ConnectionError(ErrorCode.FRAME_SIZE_ERROR, 'HEADERS without its priority fields');
       }
-      checkDependency(streamId, buf, from);
       from += PRIORITY_LENGTH;
     }
     if (to < from)
@@ -210,15 +209,3 @@ export class HeaderReceiver {
     this.#streams.fail(stream, new StreamError(code, message));
   }
 }
-
-/**
- * RFC 9113 has no priorities (section 5.3.2), but RFC 7540 section 5.3.1 made this an error; it never happens by
- * accident.
- */
-export function checkDependency(streamId: number, buf: Buffer, at: number): void {
-  if ((buf.readUInt32BE(at) & MASK) === streamId) {
-    throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, `stream ${streamId} depends on itself`);
-  }
-}
-
-const MASK = 0x7fff_ffff; // without the exclusive bit

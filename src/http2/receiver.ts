@@ -15,7 +15,7 @@ import {
 import { carriesHeaders, type FrameHandler, FrameReader } from './framereader.ts';
 import type { Goaway } from './goaway.ts';
 import type { Guard } from './guard.ts';
-import { checkDependency, type HeaderReceiver } from './headerreceiver.ts';
+import type { HeaderReceiver } from './headerreceiver.ts';
 import type { ConnectionHandler, Role } from './options.ts';
 import type { Outbox } from './outbox.ts';
 import type { ReceiveWindow } from './receivewindow.ts';
@@ -135,7 +135,7 @@ export class Receiver implements FrameHandler {
         this.#headers.onHeaders(flags, streamId, buf, start, end);
         break;
       case FrameType.PRIORITY:
-        this.#onPriority(streamId, buf, start, end);
+        this.#onPriority(streamId, start, end);
         break;
       case FrameType.RST_STREAM:
         this.#onRstStream(streamId, buf, start, end);
@@ -219,14 +219,11 @@ export class Receiver implements FrameHandler {
     return false;
   }
 
-  /** Section 6.3: ignored, but for its form. */
-  #onPriority(streamId: number, buf: Buffer, start: number, end: number): void {
+  /** Section 6.3: ignored, but for its form; the rest went with RFC 7540 (section 5.3.2). */
+  #onPriority(streamId: number, start: number, end: number): void {
     this.#guard.priority();
     if (streamId === 0) throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, 'PRIORITY on stream 0');
-    if (end - start === PRIORITY_LENGTH) {
-      checkDependency(streamId, buf, start);
-      return;
-    }
+    if (end - start === PRIORITY_LENGTH) return;
     const stream = this.#streams.find(streamId);
     if (stream !== undefined) {
       this.#streams.fail(stream, new StreamError(ErrorCode.FRAME_SIZE_ERROR, 'PRIORITY is not 5 octets'));

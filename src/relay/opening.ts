@@ -17,13 +17,18 @@ export interface OpeningOptions {
   readonly onClosed: () => void;
 }
 
-const MAX_REQUEST = 8192; // octets of a CONNECT request
+const MAX_REQUEST = 8192; // octets of a CONNECT request, or of another's first line
+const LINE_FEED = 0x0a;
 const TLS_HANDSHAKE = 0x16;
 const HTTP2 = Buffer.from('PRI * HTTP/2.0\r\n', 'latin1');
 const CONNECT = Buffer.from('CONNECT ', 'latin1');
 
 const NOT_HTTP2 =
   'not HTTP/2; gRPC clients speak it by themselves, others need "prior knowledge" of HTTP/2 (h2c)';
+
+const HTTP1_ANSWER =
+  'HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n' +
+  `content-length: ${NOT_HTTP2.length + 1}\r\nconnection: close\r\n\r\n${NOT_HTTP2}\n`;
 
 const TLS_CURE =
   'the app speaks TLS to its sidecar; use plaintext credentials (grpc.credentials.createInsecure() or the like): the sidecar encrypts';
@@ -75,14 +80,10 @@ export class Opening {
       this.#options.onHttp2(read, this.#connected);
     } else if (this.#options.allowConnect && this.#connected === undefined && agrees(read, CONNECT)) {
       this.#readConnect();
-    } else {
-      this.#refuse(
-        'not-http2',
-        NOT_HTTP2,
-        'HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n' +
-          `content-length: ${NOT_HTTP2.length + 1}\r\nconnection: close\r\n\r\n${NOT_HTTP2}\n`,
-      );
-    }
+    } else if (mayBeHttp1(read)) {
+      if (read.length < MAX_REQUEST && !read.includes(LINE_FEED)) return;
+      this.#refuse('not-http2', NOT_HTTP2, HTTP1.test(read.toString('latin1')) ? HTTP1_ANSWER : undefined);
+    } else this.#refuse('not-http2', NOT_HTTP2, undefined);
   }
 
   /** RFC 9110 section 9.3.6. */
@@ -143,6 +144,13 @@ export class Opening {
 function agrees(read: Buffer, expected: Buffer): boolean {
   const n = Math.min(read.length, expected.length);
   return read.compare(expected, 0, n, 0, n) === 0;
+}
+
+const HTTP1 = /^[A-Z]+ [^ \r\n]+ HTTP\/1\.[01]\r?\n/;
+
+/** Only who speaks HTTP/1 is answered in it: to others it is noise (RFC 9113 section 3.4 lets us say nothing). */
+function mayBeHttp1(read: Buffer): boolean {
+  return /^[A-Z]{1,32}(?: |$)/.test(read.toString('latin1', 0, 33));
 }
 
 function http1(status: 400 | 404 | 431): string {

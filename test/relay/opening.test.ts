@@ -68,9 +68,24 @@ const CASES: Array<[what: string, octets: string, heard: string[], allowConnect?
   ['TLS', '\x16\x03\x01\x02\x00\x01', ['tls']],
   ['HTTP/1.1', 'GET / HTTP/1.1\r\n\r\n', ['not-http2']],
   ['zeros', '\0\0\0\0', ['not-http2']],
+  ['a line that is no request', 'INVALID CONNECTION PREFACE\r\n\r\n', ['not-http2']],
+  ['a request line without end', `GET /${'x'.repeat(10_000)}`, ['not-http2']],
 ];
 
 describe('the first octets of an app’s connection', () => {
+  it.each([
+    ['HTTP/1.1', 'GET / HTTP/1.1\r\n', /^HTTP\/1\.1 505 /],
+    ['HTTP/1.0', 'HEAD /a?b HTTP/1.0\n', /^HTTP\/1\.1 505 /],
+    ['what is like it', 'INVALID CONNECTION PREFACE\r\n\r\n', /^$/],
+    ['zeros', '\0\0\0\0', /^$/],
+  ])('are answered in HTTP/1.1 only to who speaks it: %s', async (_what, octets, written) => {
+    const { socket, heard } = open();
+    for (const octet of octets) socket.push(Buffer.from(octet, 'latin1'));
+    await settled();
+    expect(heard).toEqual(['not-http2']);
+    expect(socket.written).toMatch(written);
+  });
+
   it.each(CASES)(
     '%s is told the same in one piece and octet by octet',
     async (_what, octets, expected, allow) => {
