@@ -175,7 +175,8 @@ export const HTTP2 = mapping(
       default: '10s',
     }),
     initialWindow: size('16KiB', '16MiB', {
-      description: "A stream's flow-control window at its begin.",
+      description:
+        "A stream's flow-control window at its begin. 8 KiB while half of `http2.queuedBytes` waits to be passed on.",
       default: '64KiB',
     }),
     maxWindow: size('16KiB', '64MiB', {

@@ -57,7 +57,7 @@ export class Connection {
     const guard = new Guard(limits, monotonic);
     const encoder = new Encoder({ maxTableSize: local.headerTableSize });
     const size = Math.max(options.window, DEFAULT_WINDOW);
-    const window = new ReceiveWindow(out, size, limits);
+    const window = new ReceiveWindow(out, size, local.initialWindowSize, limits);
     const sender = new Sender(out, encoder, remote, guard, monotonic, (stream) => streams.endLocal(stream));
     const streams: Streams = new Streams({
       role,
@@ -300,7 +300,10 @@ export class Connection {
     } else if (now - this.#headersBegan(now) >= headerBlockMs) {
       const what = 'header block incomplete';
       this.#tooSlow('slow-headers', ErrorCode.ENHANCE_YOUR_CALM, what, headerBlockMs);
-    } else this.#streams.resetStalled(now, stallMs, queueBytes);
+    } else {
+      this.#streams.resetStalled(now, stallMs, queueBytes);
+      this.#window.relax();
+    }
   }
 
   /** When a sweep first saw the header block that is not complete; `now` if there is none. */

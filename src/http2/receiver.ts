@@ -276,14 +276,14 @@ export class Receiver implements FrameHandler {
     else if (this.#role === 'client') this.#handler.onRoom();
   }
 
-  /** Ours are sent once, at the beginning. */
+  /** Ours are sent at the beginning; those that come later move windows only. */
   #onSettingsAck(): void {
-    if (this.#settingsAcknowledged) {
+    if (!this.#streams.acknowledged()) {
       this.#guard.settings();
-      return;
+    } else if (!this.#settingsAcknowledged) {
+      this.#settingsAcknowledged = true;
+      this.#headers.settingsAcknowledged();
     }
-    this.#settingsAcknowledged = true;
-    this.#headers.settingsAcknowledged();
   }
 
   /** Section 6.7. */

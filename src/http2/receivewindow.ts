@@ -1,6 +1,13 @@
-import { writeWindowUpdate } from './frame.ts';
+import { writeSettings, writeWindowUpdate } from './frame.ts';
 import type { Outbox } from './outbox.ts';
+import { SettingId } from './settings.ts';
 import type { Stream } from './stream.ts';
+
+/** Octets of a stream's window at its begin, while there is pressure. */
+const NARROW = 8192;
+/** Shares of `queueBytes`: with more than that held, windows are narrow; with less than this, wide again. */
+const NARROW_FROM = 1 / 2;
+const WIDE_BELOW = 1 / 4;
 
 /** Octets held, in multiples of `queueBytes`, above which connection credit is withheld. */
 const STOP = 4;
@@ -16,13 +23,21 @@ interface Stall {
  * stream credit follows what the owner has passed on. Both go back in bulk, at half a window.
  *
  * What bounds memory: a stream's window doubles only while it is drained and all windows together are within
- * `queueBytes`, and if octets held are far above that, the connection stops until some have gone.
+ * `queueBytes`; up to where streams begin, as long as no more than that is held. When half of it is held, SETTINGS
+ * take from every window what streams begin with above NARROW (section 6.9.2), so that thousands may stall; what comes
+ * until the peer has heard of it is within the connection's window. If far more than `queueBytes` is held all the same,
+ * the connection stops until some has gone.
  */
 export class ReceiveWindow {
   readonly #out: Outbox;
   readonly #size: number;
   readonly #queueBytes: number;
   readonly #maxStreamWindow: number;
+  readonly #wide: number;
+  readonly #narrow: number;
+  #announced: number; // SETTINGS_INITIAL_WINDOW_SIZE as last sent
+  #initial: number; // the same, as the peer has acknowledged it
+  #unacknowledged = 1; // SETTINGS frames; the first is sent by the connection
   #window: number;
   #unreturned = 0;
   #held = 0; // octets of all streams that their owners have not passed on
@@ -32,10 +47,20 @@ export class ReceiveWindow {
   /** Streams that were seen to hold octets by the last `stalled`, while there was pressure. */
   #stalls = new Map<Stream, Stall>();
 
-  constructor(out: Outbox, size: number, limits: { queueBytes: number; maxStreamWindow: number }) {
+  /** `size` is the connection's window, `initial` what streams begin with. */
+  constructor(
+    out: Outbox,
+    size: number,
+    initial: number,
+    limits: { queueBytes: number; maxStreamWindow: number },
+  ) {
     this.#out = out;
     this.#size = size;
     this.#window = size;
+    this.#wide = initial;
+    this.#narrow = Math.min(initial, NARROW);
+    this.#announced = initial;
+    this.#initial = initial;
     this.#queueBytes = limits.queueBytes;
     this.#maxStreamWindow = limits.maxStreamWindow;
   }
@@ -55,6 +80,7 @@ export class ReceiveWindow {
   deliver(stream: Stream, octets: number, body: number): void {
     stream.hold(body);
     this.#held += body;
+    if (this.#held > this.#queueBytes * NARROW_FROM) this.#announce(this.#narrow);
     this.discard(octets);
     if (body < octets) this.#payStream(stream, octets - body);
   }
@@ -90,10 +116,43 @@ export class ReceiveWindow {
     // The owner has passed on all there was, so a larger window would be used.
     if (stream.held === 0 && before < this.#maxStreamWindow) {
       const larger = Math.min(before * 2, this.#maxStreamWindow);
-      if (this.#granted + larger - before <= this.#queueBytes) size = larger;
+      const fits = this.#granted + larger - before <= this.#queueBytes;
+      if (fits || (larger <= this.#wide && this.#held <= this.#queueBytes)) size = larger;
     }
     this.#granted += size - before;
     writeWindowUpdate(this.#out, stream.id, stream.refill(size));
+  }
+
+  /** One change at a time: the peer acknowledges each before the next. */
+  #announce(initial: number): void {
+    if (this.#announced === initial || this.#unacknowledged > 0) return;
+    this.#announced = initial;
+    this.#unacknowledged++;
+    writeSettings(this.#out, [[SettingId.INITIAL_WINDOW_SIZE, initial]]);
+  }
+
+  /** Ends the pressure when it is over; called about once a second, so that windows do not flap. */
+  relax(): void {
+    if (this.#held < this.#queueBytes * WIDE_BELOW) this.#announce(this.#wide);
+  }
+
+  /** The peer has acknowledged SETTINGS; false if there were none to acknowledge. `open` are all open streams. */
+  acknowledged(open: () => Iterable<Stream>): boolean {
+    if (this.#unacknowledged === 0) return false;
+    this.#unacknowledged--;
+    const moved = this.#announced - this.#initial;
+    if (moved === 0) return true;
+    this.#initial = this.#announced;
+    for (const stream of open()) {
+      stream.moveReceiveWindow(moved);
+      this.#granted += moved;
+    }
+    return true;
+  }
+
+  /** The window that a stream begins with. */
+  get initial(): number {
+    return this.#initial;
   }
 
   opened(stream: Stream): void {

@@ -201,6 +201,12 @@ export class Stream {
     return this.#receiveSize;
   }
 
+  /** SETTINGS have moved the windows of all streams (section 6.9.2); this one may be below zero now. */
+  moveReceiveWindow(octets: number): void {
+    this.#receiveWindow += octets;
+    this.#receiveSize += octets;
+  }
+
   /** Octets received that the owner has not yet passed on. */
   get held(): number {
     return this.#held;

@@ -172,13 +172,13 @@ export class Streams {
   }
 
   #create(streamId: number, handler: StreamHandler, headersReceived: boolean): Stream {
-    const { connection, remote, local } = this.#options;
+    const { connection, remote } = this.#options;
     const stream = new Stream(
       connection,
       streamId,
       handler,
       remote.initialWindowSize,
-      local.initialWindowSize,
+      this.#window.initial,
       headersReceived,
     );
     this.#table.add(stream);
@@ -337,6 +337,11 @@ export class Streams {
 
   #afterRemove(stream: Stream): void {
     if (this.#isClient && this.#isOwn(stream.id) && !this.#out.closed) this.#options.handler.onRoom();
+  }
+
+  /** The peer has acknowledged SETTINGS of ours; false if there were none to acknowledge. */
+  acknowledged(): boolean {
+    return this.#window.acknowledged(() => this.#table.list());
   }
 
   /**

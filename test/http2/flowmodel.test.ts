@@ -9,6 +9,7 @@ import {
   Http2Peer,
   rst,
   settings,
+  settingsAck,
   T,
   windowUpdate,
 } from '../harness/http2-peer.ts';
@@ -215,7 +216,7 @@ type ReceiveCommand =
   | { do: 'data'; id: number; n: number; fin: boolean }
   | { do: 'credit'; id: number; n: number }
   | { do: 'peer-resets' | 'reset' | 'answer'; id: number }
-  | { do: 'turn' };
+  | { do: 'turn' | 'open' | 'sweep' | 'settings' };
 
 const receiveCommand: fc.Arbitrary<ReceiveCommand> = fc.oneof(
   {
@@ -235,7 +236,12 @@ const receiveCommand: fc.Arbitrary<ReceiveCommand> = fc.oneof(
       id: whichStream,
     }),
   },
-  { weight: 2, arbitrary: fc.constant({ do: 'turn' as const }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constantFrom('turn' as const, 'open' as const, 'sweep' as const, 'settings' as const),
+    }),
+  },
 );
 
 interface ReceiveModel {
@@ -256,22 +262,13 @@ class ReceiveRun {
   });
   readonly streams = new Map<number, ReceiveModel>();
   connection = ReceiveRun.WINDOW;
+  /** SETTINGS_INITIAL_WINDOW_SIZE that the peer knows, and those that it has not read yet. */
+  initial = INITIAL;
+  readonly unread: number[] = [];
 
   constructor() {
     this.peer.owner.credits = false;
-    for (let i = 0; i < STREAMS; i++) {
-      const id = 1 + 2 * i;
-      this.peer.request(id, END_HEADERS);
-      this.streams.set(id, {
-        window: INITIAL,
-        held: 0,
-        sent: 0,
-        heard: 0,
-        ended: false,
-        answered: false,
-        over: false,
-      });
-    }
+    for (let i = 0; i < STREAMS; i++) this.open();
     this.peer.owner.react = (event) => {
       if (event.what !== 'data') return;
       const model = this.model(event.id);
@@ -287,8 +284,32 @@ class ReceiveRun {
     return this.streams.get(id) as ReceiveModel;
   }
 
+  open(): void {
+    const id = 1 + 2 * this.streams.size;
+    this.peer.request(id, END_HEADERS);
+    this.streams.set(id, {
+      window: this.initial,
+      held: 0,
+      sent: 0,
+      heard: 0,
+      ended: false,
+      answered: false,
+      over: false,
+    });
+  }
+
+  /** The peer reads the oldest SETTINGS. */
+  readSettings(): void {
+    const initial = this.unread.shift();
+    if (initial === undefined) return;
+    for (const model of this.streams.values()) model.window += initial - this.initial;
+    this.initial = initial;
+    this.peer.write(settingsAck());
+  }
+
   look(): void {
-    for (const { type, id, payload } of this.peer.frames()) {
+    for (const { type, flags, id, payload } of this.peer.frames()) {
+      if (type === T.SETTINGS && flags === 0) this.unread.push(payload.readUInt32BE(2));
       if (type !== T.WINDOW_UPDATE) continue;
       const increment = payload.readUInt32BE(0);
       expect(increment).toBeGreaterThan(0);
@@ -304,12 +325,17 @@ class ReceiveRun {
 
   run(command: ReceiveCommand): void {
     this.look();
-    if (command.do === 'turn') return;
+    if (!('id' in command)) {
+      if (command.do === 'open') this.open();
+      if (command.do === 'sweep') this.peer.connection.sweep();
+      if (command.do === 'settings') this.readSettings();
+      return;
+    }
     const model = this.model(command.id);
     const stream = this.peer.owner.streams.get(command.id) as Stream;
     switch (command.do) {
       case 'data': {
-        const n = Math.min(command.n, model.window, this.connection);
+        const n = Math.max(0, Math.min(command.n, model.window, this.connection));
         if (model.ended || model.over || (n === 0 && !command.fin)) return;
         this.peer.write(data(command.id, says(command.id, model.sent, n), command.fin ? END_STREAM : 0));
         model.sent += n;
@@ -353,7 +379,13 @@ class ReceiveRun {
       (this.peer.owner.streams.get(id) as Stream).credit(model.held);
       model.held = 0;
     }
+    for (let i = 0; i < 3; i++) {
+      this.look();
+      this.readSettings();
+      this.peer.connection.sweep();
+    }
     this.look();
+    expect(this.initial).toBe(INITIAL);
     expect(this.peer.connection.ended).toBe(false);
     expect(this.peer.connection.held).toBe(0);
     expect(this.connection).toBeGreaterThan(ReceiveRun.WINDOW / 2);
