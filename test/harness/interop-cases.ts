@@ -37,6 +37,11 @@ export interface InteropCase {
   readonly run: (from: InteropClient) => Promise<void>;
 }
 
+/** Rows of a table, such as vitest prints with the name first. */
+export function named<Case extends { readonly name: string }>(cases: readonly Case[]): Array<[string, Case]> {
+  return cases.map((one) => [one.name, one]);
+}
+
 const REQUEST_SIZES = [27_182, 8, 1828, 45_904];
 const RESPONSE_SIZES = [31_415, 9, 2653, 58_979];
 

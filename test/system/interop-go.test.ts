@@ -1,7 +1,7 @@
 import { beforeAll, describe, it } from 'vitest';
 import { runGoInteropCase, startGoInteropApp } from '../harness/grpc-go.ts';
 import { startInteropApp } from '../harness/interop-app.ts';
-import { INTEROP_CASES } from '../harness/interop-cases.ts';
+import { INTEROP_CASES, named } from '../harness/interop-cases.ts';
 import { InteropPair } from '../harness/interop-pair.ts';
 
 const JS = 'js.shop';
@@ -44,11 +44,11 @@ const ORCA = ['--service_config_json={"loadBalancingConfig":[{"test_backend_metr
 const argsOf = (name: string): readonly string[] => (ONLY_GO.includes(name) ? ORCA : []);
 
 const PAIRS = [
-  { to: 'grpc-js', service: JS, host: '127.0.0.1', cases: [...CASES, ...ONLY_JS] },
-  { to: 'grpc-go', service: GO, host: 'localhost', cases: [...CASES, ...ONLY_GO] },
+  ['grpc-js', { service: JS, host: '127.0.0.1', cases: [...CASES, ...ONLY_JS] }],
+  ['grpc-go', { service: GO, host: 'localhost', cases: [...CASES, ...ONLY_GO] }],
 ] as const;
 
-describe.each(PAIRS)('grpc-go to $to by an upstream listener', ({ service, cases }) => {
+describe.each(PAIRS)('grpc-go to %s by an upstream listener', (_to, { service, cases }) => {
   it.each(cases)('%s', (name) => runGoInteropCase(name, pair.upstream(service), argsOf(name)));
 
   it.each(SOAKS)('%s', (name) => runGoInteropCase(name, pair.upstream(service), [...SOAK, ...PATIENT]));
@@ -56,7 +56,7 @@ describe.each(PAIRS)('grpc-go to $to by an upstream listener', ({ service, cases
   it('met no limit', () => pair.expectCalm());
 });
 
-describe.each(PAIRS)('grpc-go to $to by :authority', ({ host, cases }) => {
+describe.each(PAIRS)('grpc-go to %s by :authority', (_to, { host, cases }) => {
   const address = (): string => `${host}${pair.calling.egress.slice(pair.calling.egress.lastIndexOf(':'))}`;
 
   it.each(cases)('%s', (name) => runGoInteropCase(name, address(), argsOf(name)));
@@ -66,8 +66,9 @@ describe.each(PAIRS)('grpc-go to $to by :authority', ({ host, cases }) => {
 
 describe('grpc-js to grpc-go by :authority', () => {
   // A thousand large calls at a time are for one pair enough.
-  it.each(INTEROP_CASES.filter(({ name }) => name !== 'concurrent_large_unary'))('$name', ({ run }) =>
-    run(pair.byAuthority(GO)),
+  it.each(named(INTEROP_CASES.filter(({ name }) => name !== 'concurrent_large_unary')))(
+    '%s',
+    (_name, { run }) => run(pair.byAuthority(GO)),
   );
 
   it('met no limit', () => pair.expectCalm());

@@ -1,6 +1,6 @@
 import { beforeAll, describe, it } from 'vitest';
 import { startInteropApp } from '../harness/interop-app.ts';
-import { INTEROP_CASES, type InteropClient } from '../harness/interop-cases.ts';
+import { INTEROP_CASES, type InteropClient, named } from '../harness/interop-cases.ts';
 import { COMPRESSION_CASES, startCompressingApp } from '../harness/interop-compression.ts';
 import { InteropPair } from '../harness/interop-pair.ts';
 import { RawClient } from '../harness/rawh2.ts';
@@ -22,22 +22,25 @@ describe('grpc-js to grpc-js by :authority', () => {
     from = pair.byAuthority(JS);
   });
 
-  it.each(INTEROP_CASES)('$name', ({ run }) => run(from));
+  it.each(named(INTEROP_CASES))('%s', (_name, { run }) => run(from));
 
   it('met no limit', () => pair.expectCalm());
 });
 
 describe('grpc-js to grpc-js by an upstream listener', () => {
   // The heaviest goes the other way only: grpc-js takes its time for it.
-  it.each(INTEROP_CASES.filter(({ name }) => name !== 'concurrent_large_unary'))('$name', ({ run }) =>
-    run(pair.byUpstream(JS)),
+  it.each(named(INTEROP_CASES.filter(({ name }) => name !== 'concurrent_large_unary')))(
+    '%s',
+    (_name, { run }) => run(pair.byUpstream(JS)),
   );
 
   it('met no limit', () => pair.expectCalm());
 });
 
 describe('frames to frames', () => {
-  it.each(COMPRESSION_CASES)('$name', ({ run }) => run(new RawClient(pair.calling.egress, FRAMES)));
+  it.each(named(COMPRESSION_CASES))('%s', (_name, { run }) =>
+    run(new RawClient(pair.calling.egress, FRAMES)),
+  );
 
   it('met no limit', () => pair.expectCalm());
 });
