@@ -1,4 +1,4 @@
-import { ConnectionError, ErrorCode } from './errors.ts';
+import type { ConnectionError } from './errors.ts';
 import { FRAME_HEADER, FrameType } from './frame.ts';
 
 const NOTHING = Buffer.alloc(0);
@@ -8,6 +8,8 @@ const LARGE_CARRY = 2048; // octets, above which room for the largest frame is m
 /** Takes whole frames: the payload is buf[start, end), valid until the call returns. False stops reading. */
 export interface FrameHandler {
   onFrame(type: number, flags: number, streamId: number, buf: Buffer, start: number, end: number): boolean;
+  /** What to throw at a frame of so many octets, which is above our SETTINGS_MAX_FRAME_SIZE. */
+  tooLarge(type: number, octets: number): ConnectionError;
 }
 
 /**
@@ -62,13 +64,7 @@ export class FrameReader {
 
   #length(buf: Buffer, at: number): number {
     const length = ((buf[at] as number) << 16) | ((buf[at + 1] as number) << 8) | (buf[at + 2] as number);
-    if (length > this.#maxFrameSize) {
-      const type = buf[at + 3] as number;
-      throw new ConnectionError(
-        ErrorCode.FRAME_SIZE_ERROR,
-        `frame of type ${type} and ${length} octets is above SETTINGS_MAX_FRAME_SIZE of ${this.#maxFrameSize}`,
-      );
-    }
+    if (length > this.#maxFrameSize) throw this.#handler.tooLarge(buf[at + 3] as number, length);
     return length;
   }
 

@@ -24,6 +24,11 @@ import { applySettings, MAX_WINDOW, SETTING_LENGTH, type Settings } from './sett
 import type { Stream } from './stream.ts';
 import { MAX_STREAM_ID, type Streams } from './streams.ts';
 
+/** What `HTTP/1.1 ...` is when it is read as the header of a frame. */
+const HTTP1_LENGTH = 0x48_54_54;
+const HTTP1_TYPE = 0x50;
+const ANSWERS_IN_HTTP1 = 'it answers in HTTP/1 and speaks no HTTP/2 with prior knowledge (h2c)';
+
 const DEBUG_LENGTH = 128; // octets of a peer's GOAWAY debug data that are looked at
 
 export interface ReceiverOptions {
@@ -61,6 +66,7 @@ export class Receiver implements FrameHandler {
   readonly #guard: Guard;
   readonly #remote: Settings;
   readonly #settingsEntries: number;
+  readonly #maxFrameSize: number;
   readonly #frames: FrameReader;
   #prefaceAt: number; // octets of the preface matched
   #settingsReceived = false;
@@ -79,7 +85,8 @@ export class Receiver implements FrameHandler {
     this.#guard = options.guard;
     this.#remote = options.remote;
     this.#settingsEntries = options.settingsEntries;
-    this.#frames = new FrameReader(this, options.local.maxFrameSize);
+    this.#maxFrameSize = options.local.maxFrameSize;
+    this.#frames = new FrameReader(this, this.#maxFrameSize);
     this.#prefaceAt = options.role === 'client' ? PREFACE.length : 0;
   }
 
@@ -164,6 +171,16 @@ export class Receiver implements FrameHandler {
         break;
     }
     return !this.#out.closed && !this.#guard.overloaded;
+  }
+
+  tooLarge(type: number, octets: number): ConnectionError {
+    if (!this.#settingsReceived && type !== FrameType.SETTINGS) {
+      const isHttp1 = octets === HTTP1_LENGTH && type === HTTP1_TYPE;
+      const message = isHttp1 ? ANSWERS_IN_HTTP1 : 'the first frame is not SETTINGS';
+      return new ConnectionError(ErrorCode.PROTOCOL_ERROR, message);
+    }
+    const message = `frame of type ${type} and ${octets} octets is above SETTINGS_MAX_FRAME_SIZE of ${this.#maxFrameSize}`;
+    return new ConnectionError(ErrorCode.FRAME_SIZE_ERROR, message);
   }
 
   /** Section 6.1. */

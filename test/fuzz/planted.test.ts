@@ -114,6 +114,7 @@ describe('the oracle of frames finds a reader that', () => {
                 handler.onFrame(...frame);
                 return true;
               },
+              tooLarge: handler.tooLarge,
             },
             16_384,
           ),

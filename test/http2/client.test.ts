@@ -207,57 +207,6 @@ describe('the length of an answer (section 8.1.1)', () => {
   });
 });
 
-const FATAL: Array<[section: string, what: string, octets: Buffer[], code: number]> = [
-  ['5.1', 'HEADERS on an idle stream', [headers(3, block(RESPONSE))], E.PROTOCOL_ERROR],
-  ['5.1', 'a stream of the server', [headers(2, block(RESPONSE))], E.PROTOCOL_ERROR],
-  ['5.1', 'DATA on a stream of the server', [data(2, 'x')], E.PROTOCOL_ERROR],
-  [
-    '5.1',
-    'DATA behind the end of both sides',
-    [headers(1, block(RESPONSE), END), data(1, 'x')],
-    E.STREAM_CLOSED,
-  ],
-  ['6.5.2', 'a server that sets ENABLE_PUSH to 1', [settings([2, 1])], E.PROTOCOL_ERROR],
-  [
-    '6.6, 8.4',
-    'PUSH_PROMISE',
-    [frame(T.PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([u32(2), block(REQUEST)]))],
-    E.PROTOCOL_ERROR,
-  ],
-];
-
-const STREAM: Array<[section: string, what: string, octets: Buffer[], code: number]> = [
-  ['8.1', 'DATA before HEADERS', [data(1, 'x')], E.PROTOCOL_ERROR],
-  ['8.1', 'an interim response that ends the stream', [headers(1, status('100'), END)], E.PROTOCOL_ERROR],
-  ['8.3.2', 'a response without :status', [headers(1, block(TRAILERS))], E.PROTOCOL_ERROR],
-  ['8.3.2', ':status of two digits', [headers(1, status('20'))], E.PROTOCOL_ERROR],
-  ['8.6', '101', [headers(1, status('101'))], E.PROTOCOL_ERROR],
-  ['8.3', 'a request as a response', [headers(1, block(REQUEST))], E.PROTOCOL_ERROR],
-];
-
-describe('a server that breaks the rules', () => {
-  it.each(FATAL)('%s: %s ends the connection', (_section, _what, octets, code) => {
-    const peer = client();
-    peer.open(REQUEST, true);
-    peer.write(...octets);
-    expect(peer.goawayCode()).toBe(code);
-    expect(peer.owner.ends).toBe(1);
-  });
-
-  it.each(STREAM)('%s: %s ends its stream', (_section, _what, octets, code) => {
-    const peer = client();
-    peer.open(REQUEST, true);
-    peer.open(REQUEST, true);
-    peer.write(...octets);
-    expect(peer.framesOf(T.RST_STREAM).map(({ id, payload }) => [id, payload.readUInt32BE(0)])).toEqual([
-      [1, code],
-    ]);
-    expect(peer.owner.heard).toContainEqual({ what: 'reset', id: 1, code, origin: 'local' });
-    peer.write(headers(3, block(RESPONSE), END));
-    expect(peer.owner.heard.at(-1)).toMatchObject({ what: 'headers', id: 3 });
-  });
-});
-
 describe('SETTINGS_HEADER_TABLE_SIZE (RFC 7541 section 4.2)', () => {
   it('of the peer: the next block says the smallest on the way and the last', () => {
     const peer = client([[1, 4096]]);

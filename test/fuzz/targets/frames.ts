@@ -1,4 +1,4 @@
-import { ConnectionError } from '../../../src/http2/errors.ts';
+import { ConnectionError, ErrorCode } from '../../../src/http2/errors.ts';
 import { type FrameHandler, FrameReader } from '../../../src/http2/framereader.ts';
 import { frame } from '../../harness/http2-peer.ts';
 import { mutateFrames } from '../framemutator.ts';
@@ -23,6 +23,7 @@ function transcript(make: ReaderOf, octets: Buffer, piece: (at: number) => numbe
       stopped = heard.length === stop;
       return !stopped;
     },
+    tooLarge: (type, length) => new ConnectionError(ErrorCode.FRAME_SIZE_ERROR, `${length} of ${type}`),
   });
   try {
     for (let at = 0; at < octets.length && !stopped; ) {
