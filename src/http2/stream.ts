@@ -6,12 +6,13 @@ import { MAX_WINDOW } from './settings.ts';
 
 /**
  * Who ended a stream before its time.
- * `remote`: the peer sent RST_STREAM. `local`: the peer broke a rule of this stream and we reset it. `stalled`:
+ * `remote`: the peer sent RST_STREAM. `local`: the peer broke a rule of this stream and we reset it; `oversize`: that
+ * one, by a header list above our limit. `stalled`:
  * octets waited for too long while the connection was full, and we reset it. `connection`: the connection went
  * away. `refused`: the peer surely did not process it (REFUSED_STREAM, or an identifier above GOAWAY's last), so
  * that it may be tried elsewhere.
  */
-export type ResetOrigin = 'remote' | 'local' | 'stalled' | 'connection' | 'refused';
+export type ResetOrigin = 'remote' | 'local' | 'oversize' | 'stalled' | 'connection' | 'refused';
 
 /** What the owner of a stream hears of it. The octets of onData are valid until it returns. */
 export interface StreamHandler {

@@ -265,7 +265,7 @@ export class Streams {
 
   /** The peer broke a rule of this stream. */
   fail(stream: Stream, error: StreamError): void {
-    this.#resetFor(stream, error, 'local');
+    this.#resetFor(stream, error, error.kind === 'header-list' ? 'oversize' : 'local');
     this.#options.guard.provokedReset();
   }
 

@@ -256,7 +256,7 @@ export class Call implements StreamHandler, WheelEntry {
     }
     if (stream === this.#down) {
       this.#grpcStatus = GrpcStatus.CANCELLED;
-      this.#error = origin === 'remote' ? undefined : origin === 'stalled' ? 'stalled' : 'caller-lost';
+      this.#error = errorOfCaller(origin);
       this.#up?.reset(origin === 'remote' && code !== ErrorCode.NO_ERROR ? code : ErrorCode.CANCEL);
       this.#finish();
       return;
@@ -277,8 +277,16 @@ export class Call implements StreamHandler, WheelEntry {
           ),
         );
         break;
+      case 'oversize':
+        this.fail(this.#oversize());
+        break;
       case 'local':
-        this.fail(this.#broken(code));
+        this.fail(
+          new RelayError(
+            'app-protocol-error',
+            `${this.plan.target.name} answered in a way that breaks HTTP/2`,
+          ),
+        );
         break;
       case 'refused':
         if (!this.#sendAgain()) this.#resetDown(code);
@@ -298,12 +306,8 @@ export class Call implements StreamHandler, WheelEntry {
     );
   }
 
-  /** The answer broke a rule, and HTTP/2 reset its stream. */
-  #broken(code: number): RelayError {
+  #oversize(): RelayError {
     const { name } = this.plan.target;
-    if (code !== ErrorCode.ENHANCE_YOUR_CALM) {
-      return new RelayError('app-protocol-error', `${name} answered in a way that breaks HTTP/2`);
-    }
     const { headerListSize, headerFields } = this.#context.http2;
     return new RelayError(
       'headers-too-large',
@@ -437,5 +441,19 @@ export class Call implements StreamHandler, WheelEntry {
       responseBytes: this.#responseBytes,
       error: this.#error,
     });
+  }
+}
+
+/** What the audit says of a call whose own side ended it; undefined if its caller has cancelled it. */
+function errorOfCaller(origin: ResetOrigin): string | undefined {
+  switch (origin) {
+    case 'remote':
+      return undefined;
+    case 'stalled':
+      return 'stalled';
+    case 'oversize':
+      return 'headers-too-large';
+    default:
+      return 'caller-lost';
   }
 }

@@ -406,9 +406,8 @@ describe('a server that breaks a rule of a stream', () => {
     const resets = peer.framesOf(T.RST_STREAM).map((found) => [found.id, found.payload.readUInt32BE(0)]);
     expect(resets).toEqual([[id, code]]);
     const heard = peer.owner.take();
-    expect(heard.filter(({ what }) => what === 'reset')).toEqual([
-      { what: 'reset', id, code, origin: 'local' },
-    ]);
+    const origin = code === E.ENHANCE_YOUR_CALM ? 'oversize' : 'local';
+    expect(heard.filter(({ what }) => what === 'reset')).toEqual([{ what: 'reset', id, code, origin }]);
     expect(heard.at(-1)).toEqual({ what: 'stream-error', id, code });
 
     peer.write(ping('answer?!'), headers(BYSTANDER, response, END));

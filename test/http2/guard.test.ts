@@ -232,7 +232,7 @@ describe('header blocks', () => {
       what: 'reset',
       id: 1,
       code: E.ENHANCE_YOUR_CALM,
-      origin: 'local',
+      origin: 'oversize',
     });
     expect(peer.connection.ended).toBe(false);
   });

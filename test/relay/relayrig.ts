@@ -40,6 +40,14 @@ export class RawWire implements Wire {
   onClose: (reason: never, detail: string) => void = () => {};
   #unread: Buffer = Buffer.alloc(0);
   readonly #decompressor = hpack.decompressor.create({ table: { maxSize: 65_536 } });
+  readonly #lists = new WeakMap<Buffer, Fields>();
+  #block: PeerFrame[] = [];
+
+  constructor() {
+    this.#decompressor.on('error', (error) => {
+      throw error;
+    });
+  }
 
   acquire(): Buffer {
     return Buffer.alloc(this.capacity);
@@ -76,15 +84,25 @@ export class RawWire implements Wire {
       const end = 9 + this.#unread.readUIntBE(0, 3);
       const [type, flags] = [this.#unread.readUInt8(3), this.#unread.readUInt8(4)];
       const id = this.#unread.readUInt32BE(5);
-      frames.push({ type, flags, id, payload: this.#unread.subarray(9, end) });
+      const found = { type, flags, id, payload: this.#unread.subarray(9, end) };
+      frames.push(found);
       this.#unread = this.#unread.subarray(end);
+      if (type === T.HEADERS || type === T.CONTINUATION) this.#readBlock(found);
     }
     return frames;
   }
 
-  /** Decodes a header block, in the order in which the sidecar sent them. */
-  fields(payload: Buffer): Fields {
-    this.#decompressor.write(payload);
+  /** Decodes every block in its turn, whether it is asked for or not: the table must follow. */
+  #readBlock(found: PeerFrame): void {
+    this.#block.push(found);
+    if ((found.flags & END_HEADERS) === 0) return;
+    const [first] = this.#block as [PeerFrame];
+    this.#lists.set(first.payload, this.#decode(Buffer.concat(this.#block.map(({ payload }) => payload))));
+    this.#block = [];
+  }
+
+  #decode(octets: Buffer): Fields {
+    this.#decompressor.write(octets);
     this.#decompressor.execute((error) => {
       if (error !== null) throw error;
     });
@@ -93,6 +111,11 @@ export class RawWire implements Wire {
       found.push([field.name, field.value]);
     }
     return found;
+  }
+
+  /** The list whose block begins with this HEADERS frame's payload. */
+  fields(payload: Buffer | undefined): Fields {
+    return this.#lists.get(payload as Buffer) as Fields;
   }
 
   /**
