@@ -9,7 +9,7 @@ import { Worker } from 'node:worker_threads';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const FINDINGS = new URL('../test/fuzz/findings/', import.meta.url);
-const TARGETS = ['hpack', 'frames', 'server', 'client'];
+const TARGETS = ['hpack', 'frames', 'server', 'client', 'relay', 'nghttp2'];
 /** One input may take so long: what takes longer hangs. */
 const HANG_MS = 30_000;
 const LONGEST = 1 << 20;

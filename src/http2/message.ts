@@ -107,11 +107,9 @@ export function readMessage(list: HeaderList, kind: MessageKind): Message {
         break;
       case 'content-length': {
         if (!DIGITS.test(value)) throw malformed('content-length is not a number');
-        const length = Number(value);
-        if (message.contentLength >= 0 && message.contentLength !== length) {
-          throw malformed('content-length twice, with two values');
-        }
-        message.contentLength = length;
+        // RFC 9110 section 8.6: to be refused or made one, even where both are the same.
+        if (message.contentLength >= 0) throw malformed('content-length twice');
+        message.contentLength = Number(value);
         break;
       }
       case 'content-type':

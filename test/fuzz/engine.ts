@@ -16,8 +16,8 @@ export interface EngineEvents {
 const TRIM_RUNS = 200;
 const SHRINK_RUNS = 2000;
 /** What is kept in the repository of one target. */
-const KEPT_INPUTS = 300;
-const KEPT_OCTETS = 40_000;
+const KEPT_INPUTS = 200;
+const KEPT_OCTETS = 24_000;
 
 /** Mutates a corpus, keeps what reaches something new, and reports what breaks a claim. */
 export class Engine {

@@ -150,6 +150,11 @@ function someFrame(random: Random): Buffer {
   }
 }
 
+/** A few frames, for whoever sends them. */
+export function someFrames(random: Random): Buffer {
+  return Buffer.concat(Array.from({ length: 1 + random.below(3) }, () => someFrame(random)));
+}
+
 function mutateFrame(random: Random, one: RawFrame, other: Buffer): void {
   switch (random.below(9)) {
     case 0:
@@ -170,6 +175,10 @@ function mutateFrame(random: Random, one: RawFrame, other: Buffer): void {
       break;
     case 5:
       if (one.type === 1 || one.type === 9) one.payload = someBlock(random);
+      // A target's own frame, which may hold others.
+      else if (one.type > 0xf0 && one.payload.length > 9) {
+        one.payload = mutateFrames(random, one.payload, other, 0);
+      }
       break;
     default:
       if (one.payload.length >= 4 && random.chance(3)) {

@@ -34,7 +34,7 @@ const Option = {
   TIGHT: 128, // low limits
 } as const;
 
-type Do =
+export type Do =
   | 'credit'
   | 'stop'
   | 'room'
@@ -61,6 +61,12 @@ const COMMANDS: readonly Do[] = [
   'end',
   'open',
 ];
+
+/** What a command's frame says. */
+export function commandOf({ type, payload }: RawFrame): { what: Do; argument: number } | undefined {
+  if (type !== COMMAND) return undefined;
+  return { what: COMMANDS[(payload[0] ?? 0) % COMMANDS.length] as Do, argument: payload[1] ?? 0 };
+}
 
 export function command(what: Do, argument = 0): Buffer {
   return frame(COMMAND, 0, 0, Buffer.from([COMMANDS.indexOf(what), argument]));
@@ -91,14 +97,14 @@ const TIGHT: Partial<ConnectionLimits> = {
 /** The receive window of a connection under test: more than the least. */
 const WINDOW = 70_000;
 
-interface Part {
+export interface Part {
   readonly octets: Buffer;
   /** The one frame that the octets are, or a command. */
   readonly frame: RawFrame | undefined;
 }
 
 /** The steps of an input: commands, and between them octets, frame by frame or `joined`. */
-function parts(input: Buffer, joined: boolean): Part[] {
+export function parts(input: Buffer, joined: boolean): Part[] {
   const { frames, rest } = cutFrames(input.subarray(HEAD));
   const found: Part[] = [];
   let gathered: Buffer[] = [];
@@ -107,7 +113,7 @@ function parts(input: Buffer, joined: boolean): Part[] {
     gathered = [];
   };
   for (const given of frames) {
-    if (given.type === COMMAND) {
+    if (given.type === COMMAND || given.type > BULK) {
       close();
       found.push({ octets: Buffer.alloc(0), frame: given });
       continue;
@@ -217,12 +223,11 @@ class Endpoint {
     }
   }
 
-  obey({ payload }: RawFrame): void {
+  obey({ what, argument }: { what: Do; argument: number }): void {
     const { connection, owner, sink } = this.peer;
-    const argument = payload[1] ?? 0;
     const streams = [...owner.streams.values()];
     const stream = streams[argument % Math.max(1, streams.length)];
-    switch (COMMANDS[(payload[0] ?? 0) % COMMANDS.length]) {
+    switch (what) {
       case 'credit':
         for (const [id, octets] of [...this.#held]) {
           this.#held.delete(id);
@@ -304,7 +309,8 @@ class Endpoint {
 function run(role: 'client' | 'server', input: Buffer, piece: number): Outcome {
   const endpoint = new Endpoint(role, input[0] ?? 0);
   for (const { octets, frame: one } of parts(input, true)) {
-    if (one !== undefined) endpoint.obey(one);
+    const order = one === undefined ? undefined : commandOf(one);
+    if (order !== undefined) endpoint.obey(order);
     for (let at = 0; at < octets.length; at += piece) {
       const chunk = Buffer.from(octets.subarray(at, at + piece));
       endpoint.peer.write(chunk);
@@ -323,12 +329,13 @@ function runStrictly(role: 'client' | 'server', input: Buffer): void {
   const endpoint = new Endpoint(role, options);
   const { peer } = endpoint;
   const { connection, owner, sink } = peer;
-  const strict = new StrictPeer(role);
+  const strict = new StrictPeer(role, true);
   // Without a preface the octets mean nothing, or not what they seem.
   const raw = role === 'server' && (options & Option.RAW) !== 0;
   for (const { octets, frame: one } of parts(input, false)) {
     const wasEnded = connection.ended;
-    if (one?.type === COMMAND) endpoint.obey(one);
+    const order = one === undefined ? undefined : commandOf(one);
+    if (order !== undefined) endpoint.obey(order);
     else {
       if (one !== undefined && !wasEnded && !raw) strict.sent(one);
       peer.write(Buffer.from(octets));

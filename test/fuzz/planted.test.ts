@@ -13,8 +13,9 @@ import { Streams } from '../../src/http2/streams.ts';
 import { readCorpus } from './corpus.ts';
 import { replayCorpus } from './replay.ts';
 import { Broken } from './target.ts';
-import { checkReader } from './targets/frames.ts';
+import { checkReader, target as framesTarget } from './targets/frames.ts';
 import { checkDecoder, target as hpackTarget } from './targets/hpack.ts';
+import { compare, target as nghttp2Target, ourVerdict, type Verdict } from './targets/nghttp2.ts';
 
 /*
  * An oracle that never objects proves nothing: each is shown code that is wrong, and the corpus as it stands must find it.
@@ -83,7 +84,7 @@ describe('the oracle of hpack finds a decoder that', () => {
 });
 
 describe('the oracle of frames finds a reader that', () => {
-  const inputs = readCorpus('frames');
+  const inputs = [...framesTarget.seeds, ...readCorpus('frames')];
   const broken = (make: (handler: FrameHandler) => { feed(chunk: Buffer): void }): string =>
     brokenBy(inputs, (input) => checkReader(input, make));
 
@@ -166,5 +167,66 @@ describe('the oracle of connections finds one that', () => {
   it('answers a stream that was reset', async () => {
     vi.spyOn(Streams.prototype, 'resetByPeer').mockImplementation(() => {});
     await expect(replayCorpus('server')).rejects.toThrow(/was reset|in answer to RST_STREAM/);
+  });
+});
+
+describe('the oracle of the relay finds one that', () => {
+  it('lets more body pass than a request has told', async () => {
+    vi.spyOn(Stream.prototype, 'countBody').mockReturnValue(true);
+    await expect(replayCorpus('relay')).rejects.toThrow(/its content-length/);
+  });
+
+  it('sends what no app has sent', async () => {
+    const send = Stream.prototype.send;
+    vi.spyOn(Stream.prototype, 'send').mockImplementation(function (this: Stream, buf, start, end, fin) {
+      const octets = Uint8Array.from(buf.subarray(start, end), (octet) => octet ^ 1);
+      return send.call(this, octets, 0, octets.length, fin);
+    });
+    await expect(replayCorpus('relay')).rejects.toThrow(/a request that no app made/);
+  });
+
+  it('passes on who a caller says that it is', async () => {
+    const of = HeaderList.of;
+    vi.spyOn(HeaderList, 'of').mockImplementation((fields) =>
+      of(
+        fields.some(({ name }) => name === 'hauberk-peer')
+          ? [...fields, headerField('hauberk-peer', 'x')]
+          : fields,
+      ),
+    );
+    await expect(replayCorpus('relay')).rejects.toThrow(/another caller/);
+  });
+
+  it('invents a field', async () => {
+    const of = HeaderList.of;
+    vi.spyOn(HeaderList, 'of').mockImplementation((fields) =>
+      of([...fields, headerField('connection', 'close')]),
+    );
+    await expect(replayCorpus('relay')).rejects.toThrow(/connection-specific/);
+  });
+});
+
+describe('the oracle of nghttp2 finds a server that', () => {
+  const first = async (verdict: (octets: Buffer) => Verdict): Promise<string> => {
+    for (const input of [...nghttp2Target.seeds, ...readCorpus('nghttp2')]) {
+      try {
+        await compare(input, verdict);
+      } catch (error) {
+        return (error as Error).message;
+      }
+    }
+    return 'nothing was broken';
+  };
+
+  it('takes everything', async () => {
+    const answered = { fatal: false, answered: [], reset: [], why: 'it takes everything' };
+    expect(await first(() => answered)).toMatch(/ours: it takes everything, nghttp2: /);
+  });
+
+  it('answers what is malformed', async () => {
+    const answered = { fatal: false, answered: [1, 3], reset: [], why: '' };
+    expect(await first((octets) => (ourVerdict(octets).fatal ? ourVerdict(octets) : answered))).toMatch(
+      /not by (nghttp2|us)/,
+    );
   });
 });

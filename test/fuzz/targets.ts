@@ -6,6 +6,8 @@ const TARGETS = {
   frames: () => import('./targets/frames.ts'),
   server: () => import('./targets/server.ts'),
   client: () => import('./targets/client.ts'),
+  relay: () => import('./targets/relay.ts'),
+  nghttp2: () => import('./targets/nghttp2.ts'),
 } satisfies Record<string, () => Promise<{ target: Target }>>;
 
 export type TargetName = keyof typeof TARGETS;
