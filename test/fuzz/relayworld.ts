@@ -328,7 +328,7 @@ export class RelayWorld {
       endpoints: ROUTE.endpoints,
       makeUpstream: () => this.#upstream('session'),
     });
-    const egress = new Egress(this.#context, [{ config: ROUTE, target }]);
+    const egress = new Egress(this.#context, [{ config: ROUTE, target }], 1000);
     const { openAll } = Listener;
     let accept: (socket: Socket, listener: Listener) => void = () => {};
     Listener.openAll = async (_what, _addresses, onSocket) => {
@@ -361,6 +361,7 @@ export class RelayWorld {
           name: SERVICE,
           assign: (call) => upstream.assign(call),
           reassign: (call, error) => call.fail(error),
+          retry: (call) => upstream.assign(call),
         },
         refusal: path.startsWith('/denied') ? new RelayError('denied', 'this may not be called') : undefined,
       }),

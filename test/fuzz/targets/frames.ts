@@ -94,7 +94,7 @@ export const target: Target = {
     Buffer.concat([Buffer.from([5, 0]), frame(0, 1, 1, 'hello'), frame(4, 0, 0), frame(6, 0, 0, 'opaque!!')]),
     Buffer.concat([Buffer.from([11, 0]), frame(0, 0, 3, Buffer.alloc(300)), frame(9, 4, 0x80000003, 'x')]),
     Buffer.concat([
-      Buffer.from([0, 130]),
+      Buffer.from([0, 129]),
       frame(1, 4, 1, 'abc'),
       frame(8, 0, 1, 'abcd'),
       frame(2, 0, 1, 'abcde'),
