@@ -10,6 +10,7 @@ const common = `global
   maxconn 4096
   tune.h2.max-concurrent-streams 4096
   tune.h2.initial-window-size 4194304
+  tune.bufsize 65536
   ssl-default-bind-options ssl-min-ver ${TLS.version}
   ssl-default-bind-ciphersuites ${TLS.cipher}
   ssl-default-bind-curves ${TLS.group}

@@ -17,6 +17,7 @@ const COMMON = [
   ...['--frontend-http2-max-concurrent-streams=4096', '--backend-http2-max-concurrent-streams=4096'],
   ...['--frontend-http2-window-size=4M', '--frontend-http2-connection-window-size=16M'],
   ...['--backend-http2-window-size=4M', '--backend-http2-connection-window-size=16M'],
+  ...['--backend-request-buffer=1M', '--backend-response-buffer=1M', '--tls-dyn-rec-warmup-threshold=0'],
   ...['--backend-read-timeout=1h', '--frontend-http2-read-timeout=1h'],
 ];
 

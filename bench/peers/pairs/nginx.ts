@@ -23,6 +23,9 @@ http {
   uwsgi_temp_path ${folder}/uwsgi;
   scgi_temp_path ${folder}/scgi;
   http2_max_concurrent_streams 4096;
+  http2_body_preread_size 1m;
+  client_body_buffer_size 1m;
+  http2_chunk_size 16k;
   keepalive_requests 1000000000;
   keepalive_timeout 1h;
   upstream next {
