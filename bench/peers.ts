@@ -7,7 +7,7 @@ import { BenchError } from './peers/errors.ts';
 import { readOptions, USAGE } from './peers/options.ts';
 import { Processes } from './peers/proc.ts';
 import { run } from './peers/run.ts';
-import { renderTable } from './peers/table.ts';
+import { renderIdle, renderTable } from './peers/table.ts';
 
 // The driver of `npm run bench:peers`; see bench/README.md. It reads on from peers/run.ts.
 
@@ -39,12 +39,13 @@ async function main(): Promise<number> {
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, `${JSON.stringify(result, undefined, 2)}\n`);
 
-    const budgets = renderBudgets(result.rows);
+    const budgets = renderBudgets(result);
     console.log(
       `\n${renderTable(result.rows)}\n\n(ratio) = hauberk / pair; CPU and RSS of both proxies together`,
     );
+    if (result.idle.length > 0) console.log(`\n${renderIdle(result.idle)}`);
     if (budgets !== '') console.log(`\nBudgets\n${budgets}`);
-    console.log(`\nWritten to ${path}`);
+    console.log(`\n${result.minutes.toFixed(1)} minutes. Written to ${path}`);
 
     const failed = result.rows.filter((row) => row.failed > 0);
     for (const row of failed) console.error(`${row.pair} under ${row.load}: ${row.failed} calls failed`);

@@ -30,6 +30,7 @@ const FIRST_MIB_PER_SECOND = 100; // a guess on the low side
 // The first of a pair and load, as a multiple of a measurement: a just-in-time compiler needs some 200,000 calls,
 // which a sidecar that runs for days has behind it.
 const FIRST_WARM_UPS = 3;
+const FIRST_WARM_UPS_COMPILED = 1;
 const PACED = 2; // its calls are few: as many measurements' time for each
 const WARM_UP_SECONDS = 0.2;
 const MIN_CALLS = 200; // or so many MiB of messages
@@ -63,7 +64,8 @@ export class Course {
     if (this.#callsPerSecond === 0) {
       const guess = Math.min(1_000, FIRST_MIB_PER_SECOND / mibPerCall(load));
       await warmUp(Math.min(FIRST_CALLS, this.#callsIn(seconds, guess)));
-      await warmUp(this.#callsIn(FIRST_WARM_UPS * seconds));
+      const times = this.pair.justInTime === true ? FIRST_WARM_UPS : FIRST_WARM_UPS_COMPILED;
+      await warmUp(this.#callsIn(times * seconds));
     } else {
       await warmUp(this.#callsIn(Math.min(WARM_UP_SECONDS, seconds)));
     }

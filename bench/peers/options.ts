@@ -15,6 +15,8 @@ export interface Options {
   readonly pairs: readonly PairName[];
   readonly builds: readonly Build[];
   readonly loads: readonly Load[];
+  /** Measure handshakes, which is no load of a pair. */
+  readonly handshakes: boolean;
   readonly rounds: number;
   readonly seconds: number;
   /** Where the result goes, as given. */
@@ -23,12 +25,15 @@ export interface Options {
 }
 
 const DEFAULT_ROUNDS = 5;
-const DEFAULT_SECONDS = 1.5;
+const DEFAULT_SECONDS = 1;
+
+const HANDSHAKES = 'handshakes';
+const LOAD_NAMES = [...LOADS.map((load) => load.name), HANDSHAKES];
 
 export const USAGE = `npm run bench:peers -- [options]
   --pairs LIST         of ${PAIR_NAMES.join(',')} (all)
   --hauberk NAME=DIST  besides, sidecars of another build, by its dist folder; as often as wanted
-  --loads LIST         of ${LOADS.map((load) => load.name).join(',')} (all)
+  --loads LIST         of ${LOAD_NAMES.join(',')} (all)
   --rounds N           measurements of each pair under each load; medians are reported (${DEFAULT_ROUNDS})
   --seconds S          of each measurement (${DEFAULT_SECONDS})
   --json PATH          where the result goes (bench/results/latest.json)`;
@@ -55,14 +60,16 @@ export function readOptions(args: readonly string[]): Options {
   if (!(seconds > 0 && seconds <= 60)) {
     throw new BenchError('bad-option', `--seconds takes a number up to 60, not "${values.seconds}"`);
   }
-  const pairs = pick('--pairs', values.pairs, PAIR_NAMES, (name) => name);
-  const loads = pick('--loads', values.loads, LOADS, (load) => load.name);
+  const pairs = pick('--pairs', values.pairs, PAIR_NAMES);
+  const names = pick('--loads', values.loads, LOAD_NAMES);
+  const loads = LOADS.filter((load) => names.includes(load.name));
   // What a proxy adds under a paced load is known only beside none.
   const besides = loads.some((load) => load.callsPerSecond !== undefined) && !pairs.includes('direct');
   return {
     pairs: besides ? [...pairs, 'direct'] : pairs,
     builds: (values.hauberk ?? []).map(readBuild),
     loads,
+    handshakes: names.includes(HANDSHAKES),
     rounds,
     seconds,
     json: values.json,
@@ -87,18 +94,13 @@ function readBuild(option: string): Build {
 }
 
 /** Those that the list names, in full or by what comes before a dash. */
-function pick<T>(
-  option: string,
-  list: string | undefined,
-  all: readonly T[],
-  name: (one: T) => string,
-): readonly T[] {
+function pick<T extends string>(option: string, list: string | undefined, all: readonly T[]): readonly T[] {
   if (list === undefined) return all;
   const wanted = list.split(',').map((one) => one.trim());
-  const isMeant = (one: T, by: string) => name(one) === by || name(one).startsWith(`${by}-`);
+  const isMeant = (one: T, by: string) => one === by || one.startsWith(`${by}-`);
   const unknown = wanted.find((by) => !all.some((one) => isMeant(one, by)));
   if (unknown !== undefined) {
-    throw new BenchError('bad-option', `${option}: "${unknown}" is not one of ${all.map(name).join(', ')}`);
+    throw new BenchError('bad-option', `${option}: "${unknown}" is not one of ${all.join(', ')}`);
   }
   return all.filter((one) => wanted.some((by) => isMeant(one, by)));
 }

@@ -39,6 +39,22 @@ export interface Row extends Figures {
   readonly rounds: readonly Figures[];
 }
 
+/** The proxies of a pair before their first call, MiB. */
+export interface Idle {
+  readonly pair: string;
+  readonly rssMiBA: number;
+  readonly rssMiBB: number;
+}
+
+/** Full handshakes in mode 0 with a sidecar. */
+export interface Handshakes {
+  readonly count: number;
+  /** User + system time of the responder for each. */
+  readonly cpuUs: number;
+  /** How many one core answers in a second. */
+  readonly perCoreSecond: number;
+}
+
 export interface Machine {
   readonly cpu: string;
   readonly cores: number;
@@ -54,7 +70,12 @@ export interface Result {
   readonly machine: Machine;
   /** ISO 8601. */
   readonly startedAt: string;
+  /** The whole run took. */
+  readonly minutes: number;
   readonly rounds: number;
   readonly secondsPerMeasurement: number;
   readonly rows: readonly Row[];
+  readonly idle: readonly Idle[];
+  /** Undefined where they were not asked for. */
+  readonly handshakes: Handshakes | undefined;
 }

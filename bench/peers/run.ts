@@ -3,8 +3,10 @@ import { join } from 'node:path';
 import { startBackend } from './backend.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
 import { BenchError } from './errors.ts';
+import { measureHandshakes } from './handshakes.ts';
 import { framed, type Load } from './load.ts';
 import { Course } from './measure.ts';
+import { Meter } from './meter.ts';
 import type { Options } from './options.ts';
 import { direct } from './pairs/direct.ts';
 import { haproxy } from './pairs/haproxy.ts';
@@ -13,7 +15,7 @@ import { nghttpx } from './pairs/nghttpx.ts';
 import { nginx } from './pairs/nginx.ts';
 import type { Pair, RunningPair } from './pairs/pair.ts';
 import type { Processes } from './proc.ts';
-import type { PairName, Result, Row } from './result.ts';
+import type { Handshakes, Idle, PairName, Result, Row } from './result.ts';
 import { describeMachine, findTools, type ToolPaths, toolPath } from './tools.ts';
 import { verifyPair } from './verify.ts';
 
@@ -31,7 +33,8 @@ export async function run(
 ): Promise<Result> {
   const tools = findTools(options.pairs);
   const startedAt = new Date().toISOString();
-  const pairs = await startPairs(options, folder, processes, tools, progress);
+  const from = performance.now();
+  const { pairs, idle } = await startPairs(options, folder, processes, tools, progress);
 
   const h2load = toolPath(tools, 'h2load');
   const rows: Row[] = [];
@@ -50,12 +53,22 @@ export async function run(
     }
     rows.push(...courses.map((course) => course.row()));
   }
+  let handshakes: Handshakes | undefined;
+  if (options.handshakes) {
+    progress('handshakes');
+    const own = join(folder, 'handshakes');
+    mkdirSync(own);
+    handshakes = await measureHandshakes(own, processes, options.seconds);
+  }
   return {
     machine: describeMachine(tools),
     startedAt,
+    minutes: (performance.now() - from) / 60_000,
     rounds: options.rounds,
     secondsPerMeasurement: options.seconds,
     rows,
+    idle,
+    handshakes,
   };
 }
 
@@ -72,7 +85,7 @@ async function startPairs(
   processes: Processes,
   tools: ToolPaths,
   progress: (line: string) => void,
-): Promise<Started[]> {
+): Promise<{ pairs: Started[]; idle: Idle[] }> {
   const backendPort = await startBackend(toolPath(tools, 'nghttpd'), folder, processes);
   let made: Certificates | undefined;
   const certificates = () => {
@@ -80,35 +93,39 @@ async function startPairs(
     return made;
   };
 
+  const idle: Idle[] = [];
   const start = async (pair: Pair, observed: boolean, loads: readonly Load[]) => {
     if (loads.length === 0) return undefined;
     const own = join(folder, observed ? `${pair.name}-observed` : pair.name);
     mkdirSync(own);
     const running = await pair.start({ folder: own, backendPort, observed, processes, tools, certificates });
+    const name = observed ? `${pair.name}, observed` : pair.name;
+    const { rssMiBA, rssMiBB } = new Meter(running.pids).used;
+    if (running.pids.length > 0) idle.push({ pair: name, rssMiBA, rssMiBB });
     await verifyPair(running, loads, certificates).catch((error) => {
       if (!(error instanceof BenchError)) throw error;
       throw new BenchError(error.code, error.message + processes.logTails(pair.name), { cause: error });
     });
     const inner = running.between === undefined ? '' : ', and its inner hop refuses strangers';
-    progress(`${pair.name}${observed ? ', observed' : ''}: answers${inner}`);
+    progress(`${name}: answers${inner}`);
     return running;
   };
 
-  const started: Started[] = [];
+  const pairs: Started[] = [];
   const others = options.builds.map(({ name, dist }) => hauberk(name, dist));
   for (const pair of [...options.pairs.map((name) => PAIRS[name]), ...others]) {
     if (pair.observable) {
       const of = (observed: boolean) => options.loads.filter((load) => load.observed === observed);
-      started.push({
+      pairs.push({
         plain: await start(pair, false, of(false)),
         observed: await start(pair, true, of(true)),
       });
     } else {
       const plain = await start(pair, false, options.loads);
-      started.push({ plain, observed: plain });
+      pairs.push({ plain, observed: plain });
     }
   }
-  return started;
+  return { pairs, idle };
 }
 
 /** Each round begins with another pair, so that none is always first after another. */

@@ -1,6 +1,6 @@
 import { isStream, LOADS, type Load } from './load.ts';
 import { addedUs, ratioOf } from './ratio.ts';
-import type { Figures, Row } from './result.ts';
+import type { Figures, Idle, Row } from './result.ts';
 
 interface Column {
   readonly title: string;
@@ -70,6 +70,13 @@ function columnsOf(load: Load): readonly Column[] {
 }
 
 const PUBLISHED = 'published, a sidecar at 1,000 calls/s: Istio 0.20 cores, 60 MB; Dapr 0.48 cores, 23 MB';
+
+/** Memory before the first call, a line for all pairs. */
+export function renderIdle(idle: readonly Idle[]): string {
+  const ofPair = ({ pair, rssMiBA, rssMiBB }: Idle) =>
+    `${pair} ${rssMiBA.toFixed(0)} + ${rssMiBB.toFixed(0)}`;
+  return `Idle, RSS MiB of A + B: ${idle.map(ofPair).join('; ')}`;
+}
 
 /** One block of aligned lines for each load. Ratios are Hauberk's value divided by the pair's. */
 export function renderTable(rows: readonly Row[]): string {

@@ -8,11 +8,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { startBackend } from '../../bench/peers/backend.ts';
+import { renderBudgets } from '../../bench/peers/budget.ts';
 import { runCalls } from '../../bench/peers/generator/calls.ts';
 import { readLatencies, readReport, runH2load } from '../../bench/peers/h2load.ts';
 import { AUTHORITY, framed, LOADS, type Load, pathOf } from '../../bench/peers/load.ts';
+import { readOptions } from '../../bench/peers/options.ts';
 import { Processes } from '../../bench/peers/proc.ts';
-import { PAIR_NAMES, type Result, type Row } from '../../bench/peers/result.ts';
+import { addedUs, ratioOf } from '../../bench/peers/ratio.ts';
+import { type Figures, PAIR_NAMES, type Result, type Row } from '../../bench/peers/result.ts';
 import { percentile } from '../../bench/peers/sample.ts';
 import { findTools, toolPath } from '../../bench/peers/tools.ts';
 
@@ -42,6 +45,10 @@ describe('npm run bench:peers', () => {
     const combinations = LOADS.flatMap((load) => PAIR_NAMES.map((pair) => `${load.name} ${pair}`));
     expect(result.rows.map((row) => `${row.load} ${row.pair}`)).toEqual(combinations);
     for (const row of result.rows) expectMeasured(row);
+    expect(result.idle.map(({ pair }) => pair)).toEqual([
+      ...['hauberk', 'hauberk, observed', 'nghttpx', 'haproxy', 'nginx'],
+    ]);
+    expect(result.handshakes?.perCoreSecond).toBeGreaterThan(0);
   });
 
   it('names the packages of what is not installed', () => {
@@ -110,6 +117,57 @@ function loadCalled(name: string): Load {
   return LOADS.find((load) => load.name === name) as Load;
 }
 
+/** A row of which only one figure matters, the same in all of its rounds but those given. */
+function rowWith(pair: string, load: string, figure: keyof Figures, values: readonly number[]): Row {
+  const none = { cpuUsPerCall: 1, callsPerSecond: 1, cpuUsPerMib: 1, mibPerSecond: 1, p50Us: 1, p99Us: 1 };
+  const used = { cores: 1, coresA: 1, coresB: 1, rssMiB: 1, rssMiBA: 1, rssMiBB: 1 };
+  const rounds = values.map((value) => ({ ...none, ...used, [figure]: value }));
+  return { ...rounds[0], pair, load, calls: 1, failed: 0, rounds };
+}
+
+describe('the report', () => {
+  it('takes the median of the ratios within rounds', () => {
+    const own = rowWith('hauberk', '100B-4x32', 'cpuUsPerCall', [5, 50, 6]);
+    const other = rowWith('nghttpx', '100B-4x32', 'cpuUsPerCall', [10, 100, 10]);
+    expect(ratioOf(own, other, 'cpuUsPerCall')).toBe(0.5);
+    expect(addedUs(own, other, 'p50Us')).toBe(0);
+    const direct = rowWith('direct', '100B-4x32', 'cpuUsPerCall', [0, 0, 0]);
+    expect(ratioOf(own, direct, 'cpuUsPerCall'), 'direct has no proxies').toBeUndefined();
+  });
+
+  it('says of each budget whether it is met', () => {
+    const verdicts = (cpu: number, throughput: number, idle: number, perCoreSecond: number) =>
+      renderBudgets({
+        rows: [
+          rowWith('hauberk', 'unique-4x32', 'cpuUsPerCall', [cpu]),
+          rowWith('nghttpx', 'unique-4x32', 'cpuUsPerCall', [10]),
+          rowWith('hauberk', '1MiB-stream-up', 'mibPerSecond', [throughput]),
+          rowWith('nghttpx', '1MiB-stream-up', 'mibPerSecond', [500]),
+        ],
+        idle: [{ pair: 'hauberk', rssMiBA: idle, rssMiBB: 60 }],
+        handshakes: { count: 1, cpuUs: 1e6 / perCoreSecond, perCoreSecond },
+      } as unknown as Result).match(/met$|MISSED$/gm);
+    expect(verdicts(9, 500, 79, 800)).toEqual(['met', 'met', 'met', 'met']);
+    expect(verdicts(9.1, 499, 80, 799)).toEqual(['MISSED', 'MISSED', 'MISSED', 'MISSED']);
+  });
+});
+
+describe('the options', () => {
+  it('take a load by the beginning of its name, and other builds by name', () => {
+    const options = readOptions(['--loads', '1MiB-stream', '--hauberk', 'before=/tmp/dist']);
+    expect(options.loads.map(({ name }) => name)).toEqual(['1MiB-stream-up', '1MiB-stream-down']);
+    expect(options.builds).toEqual([{ name: 'before', dist: '/tmp/dist' }]);
+    expect(options.handshakes).toBe(false);
+    expect(() => readOptions(['--loads', '1MiB-str'])).toThrow(/not one of/);
+    expect(() => readOptions(['--hauberk', 'nginx=/tmp/dist'])).toThrow(/a name of its own/);
+  });
+
+  it('measure direct calls wherever a load is paced', () => {
+    expect(readOptions(['--loads', 'paced-1000', '--pairs', 'hauberk']).pairs).toEqual(['hauberk', 'direct']);
+    expect(readOptions(['--loads', '100B-1x1', '--pairs', 'hauberk']).pairs).toEqual(['hauberk']);
+  });
+});
+
 describe('the generators', () => {
   it('count a call without the right answer as failed', async () => {
     const tools = findTools([]);
@@ -172,6 +230,34 @@ describe('the generators', () => {
         'grpc-timeout': expect.stringMatching(/^[2-9]\d{7}u$/),
       });
     }
+  });
+
+  it('keep a pace, whatever has become of earlier calls', async () => {
+    let held: Array<() => void> = [];
+    let atOnce = 0;
+    const server = createServer().on('stream', (stream) => {
+      stream.resume();
+      held.push(() => {
+        stream.respond({ 'content-type': 'application/grpc' }, { waitForTrailers: true });
+        stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+        stream.end(framed({ count: 1, bytes: 1024 }));
+      });
+      atOnce = Math.max(atOnce, held.length);
+      if (seen++ < 150) return; // answers come only when later calls have
+      for (const answer of held) answer();
+      held = [];
+    });
+    let seen = 0;
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    const load = loadCalled('paced-1000');
+    const from = performance.now();
+    const sample = await runCalls({ load, port, calls: 300, callsPerSecond: 1000, timeoutMs: 10_000 });
+    const elapsedMs = performance.now() - from;
+    server.close();
+    expect(sample.failed).toBe(0);
+    expect(atOnce).toBe(151);
+    expect(elapsedMs, '300 calls, a millisecond each').toBeGreaterThanOrEqual(299);
   });
 
   it('counts a 200 without a message, as gRPC errors are, as failed', () => {

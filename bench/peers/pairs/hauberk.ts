@@ -8,15 +8,33 @@ import { freePorts } from '../port.ts';
 import type { Pair } from './pair.ts';
 
 const DIST = fileURLToPath(new URL('../../../dist', import.meta.url));
-const TRUST_DOMAIN = 'bench.example';
-const spiffeId = (name: string) => `spiffe://${TRUST_DOMAIN}/ns/default/sa/${name}`; // as `hauberk issue NAME` makes it
+export const TRUST_DOMAIN = 'bench.example';
+export const spiffeId = (name: string) => `spiffe://${TRUST_DOMAIN}/ns/default/sa/${name}`; // as `hauberk issue NAME` makes it
 
-const common = (keys: string, name: string) => `
+/** Beginning of every sidecar's configuration. */
+export const common = (keys: string, name: string) => `
 trustDomain: ${TRUST_DOMAIN}
 identity: { svid: ${keys}/${name}.pem, key: ${keys}/${name}.key, bundle: ${keys}/bundle.pem }
 probes: { http: "127.0.0.1:0", grpc: "127.0.0.1:0" }
 log: { level: warn }
 `;
+
+/** The program in a `dist` folder. Throws BenchError `missing-tool`. */
+export function programIn(dist = DIST): string {
+  const program = join(dist, 'cli', 'main.js');
+  if (existsSync(program)) return program;
+  throw new BenchError('missing-tool', `${program} is not there: build it with \`npm run build\``);
+}
+
+/** Makes a trust domain and the identities `a` and `b` in `folder`/keys, which it returns. */
+export function makeKeys(program: string, folder: string): string {
+  const keys = join(folder, 'keys');
+  const cli = (...args: string[]) => execFileSync(process.execPath, [program, ...args], { encoding: 'utf8' });
+  cli('init', '--trust-domain', TRUST_DOMAIN, '--dir', keys);
+  cli('issue', 'a', '--dir', keys);
+  cli('issue', 'b', '--dir', keys);
+  return keys;
+}
 
 /** Every call is counted against two limits that it does not reach, and recorded in a file. */
 const observing = (callLog: string) => `
@@ -34,17 +52,8 @@ export const hauberk = (name = 'hauberk', dist = DIST): Pair => ({
   name,
   observable: true,
   async start({ folder, backendPort, observed, processes }) {
-    const program = join(dist, 'cli', 'main.js');
-    if (!existsSync(program)) {
-      throw new BenchError('missing-tool', `${program} is not there: build it with \`npm run build\``);
-    }
-    const keys = join(folder, 'keys');
-    const cli = (...args: string[]) =>
-      execFileSync(process.execPath, [program, ...args], { encoding: 'utf8' });
-    cli('init', '--trust-domain', TRUST_DOMAIN, '--dir', keys);
-    cli('issue', 'a', '--dir', keys);
-    cli('issue', 'b', '--dir', keys);
-
+    const program = programIn(dist);
+    const keys = makeKeys(program, folder);
     const [portA, portB] = await freePorts(2);
     const callLogs: string[] = [];
     const start = (proxy: string, config: string, port: number) => {
@@ -84,6 +93,7 @@ egress:
       port: portA,
       between: { port: portB, protocol: 'hauberk' },
       pids: [pidA, pidB],
+      justInTime: true,
       callLogs,
     };
   },

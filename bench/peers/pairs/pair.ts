@@ -35,6 +35,8 @@ export interface RunningPair {
   readonly between?: { readonly port: number; readonly protocol: 'tls' | 'hauberk' };
   /** The processes that were started; their workers descend from them. */
   readonly pids: readonly number[];
+  /** They are compiled while they run. */
+  readonly justInTime?: boolean;
   /** Where the proxies write an event for each call, if they do. */
   readonly callLogs?: readonly string[];
 }
