@@ -48,6 +48,7 @@ export class Connection {
   #blocksSeen = 0;
   #headersSince: number;
   #ended = false;
+  #error: ConnectionError | undefined;
 
   constructor(options: ConnectionOptions) {
     const { role, handler, monotonic, limits } = options;
@@ -121,6 +122,11 @@ export class Connection {
 
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** What ended it; its streams hear of their end when it is set. */
+  get error(): ConnectionError | undefined {
+    return this.#error;
   }
 
   /** Either side has sent GOAWAY. */
@@ -280,6 +286,7 @@ export class Connection {
   #finish(error: ConnectionError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#error = error;
     this.#out.close();
     this.#streams.endAll(error);
     this.#handler.onEnd(error);

@@ -61,14 +61,12 @@ export class UpstreamConnection implements ConnectionHandler {
   calls = 0;
   /** The peer's SETTINGS have come. */
   isReady = false;
-  /** Why it ended, for the calls that it takes along. */
-  endReason = 'closed';
   readonly upstream: Upstream;
   readonly #context: RelayContext;
   readonly #remote: string;
   readonly #floods: FloodReport;
   #goaway: string | undefined;
-  #error: ConnectionError | undefined;
+  #wireClosed: string | undefined;
 
   constructor(upstream: Upstream, context: RelayContext, dialled: Dialled, options: UpstreamOptions) {
     const { kind, firstStreamId } = options;
@@ -109,8 +107,8 @@ export class UpstreamConnection implements ConnectionHandler {
   }
 
   #closed(reason: string, detail: string): void {
-    const error = this.#error;
-    if (error === undefined) this.endReason = detail === '' ? reason : `${reason}: ${detail}`;
+    const { error } = this.connection;
+    this.#wireClosed = detail === '' ? reason : `${reason}: ${detail}`;
     this.connection.transportClosed();
     const { upstream } = this;
     if (error !== undefined) {
@@ -119,6 +117,13 @@ export class UpstreamConnection implements ConnectionHandler {
       // We closed it because the other side had asked us to.
       upstream.closed(this, 'peer-closed', this.#goaway);
     } else upstream.closed(this, reason, detail);
+  }
+
+  /** Why it ended, for the calls that it takes along. */
+  get endReason(): string {
+    const { error } = this.connection;
+    if (error !== undefined) return error.message;
+    return [this.#goaway, this.#wireClosed].filter((text) => text !== undefined).join(', then ') || 'closed';
   }
 
   /** A call that was refused here may be sent again: always if the connection ends, else within a budget. */
@@ -152,10 +157,9 @@ export class UpstreamConnection implements ConnectionHandler {
     const what = code === ErrorCode.NO_ERROR ? 'GOAWAY' : `GOAWAY ${errorName(code)}`;
     // The second step of a graceful end often does not repeat the reason.
     if (debug !== '' || this.#goaway === undefined) this.#goaway = debug === '' ? what : `${what}: ${debug}`;
-    this.endReason = this.#goaway;
     this.session?.announced(debug);
     this.upstream.retire(this);
-    if (code === ErrorCode.ENHANCE_YOUR_CALM) this.upstream.calm(this.endReason);
+    if (code === ErrorCode.ENHANCE_YOUR_CALM) this.upstream.calm(this.#goaway);
     this.upstream.room();
   }
 
@@ -165,9 +169,7 @@ export class UpstreamConnection implements ConnectionHandler {
   }
 
   onEnd(error: ConnectionError | undefined): void {
-    this.#error = error;
     if (error !== undefined) {
-      this.endReason = error.message;
       reportBug(this.#context.log, this.#remote, error);
       if (error.kind !== undefined) this.#floods.connection(error.kind, error.message);
     }
