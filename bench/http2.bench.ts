@@ -61,7 +61,7 @@ class Pipe implements ByteSink {
 const list = (...pairs: Array<[string, string]>): HeaderList =>
   HeaderList.of(pairs.map(([name, value]) => headerField(name, value)));
 
-const REQUEST = list(
+const FIXED: Array<[string, string]> = [
   [':method', 'POST'],
   [':scheme', 'http'],
   [':path', '/shop.Greeter/SayHello'],
@@ -69,6 +69,15 @@ const REQUEST = list(
   ['content-type', 'application/grpc'],
   ['te', 'trailers'],
   ['user-agent', 'grpc-node-js/1.14.0'],
+];
+const REQUEST = list(...FIXED);
+/** As many as no memo holds, so that each is new when it comes again. */
+const UNIQUE = Array.from({ length: 4096 }, (_, n) =>
+  list(
+    ...FIXED,
+    ['grpc-timeout', `${20_000_000 + n}u`],
+    ['traceparent', `00-${String(n).padStart(32, '1')}-${String(n).padStart(16, '1')}-01`],
+  ),
 );
 const RESPONSE = list([':status', '200'], ['content-type', 'application/grpc']);
 const TRAILERS = list(['grpc-status', '0'], ['grpc-message', 'OK']);
@@ -82,9 +91,12 @@ class Load {
   readonly #server: Connection;
   readonly #request: Buffer;
   readonly #response: Buffer;
+  readonly #requests: readonly HeaderList[];
+  #begun = 0;
   #calls = 0;
 
-  constructor(requestBytes: number, responseBytes: number) {
+  constructor(requests: readonly HeaderList[], requestBytes: number, responseBytes: number) {
+    this.#requests = requests;
     this.#request = Buffer.alloc(requestBytes, 1);
     this.#response = Buffer.alloc(responseBytes, 2);
     const schedule = (connection: Connection): void => {
@@ -156,7 +168,9 @@ class Load {
   };
 
   #call(): void {
-    const stream = this.#client.open(REQUEST, false, this.#caller);
+    const request = this.#requests[this.#begun++ % this.#requests.length] as HeaderList;
+    if (this.#requests.length > 1) request.encodings = 0; // it counts as one that never came before
+    const stream = this.#client.open(request, false, this.#caller);
     stream.send(this.#request, 0, this.#request.length, true);
   }
 
@@ -182,14 +196,49 @@ class Load {
   }
 }
 
-const LOADS: Array<[name: string, request: number, response: number, inFlight: number]> = [
-  ['100 B, 32 in flight', 100, 100, 32],
-  ['10 KiB answers, 16 in flight', 100, 10_240, 16],
-  ['1 MiB answers, one at a time', 100, 1_048_576, 1],
+interface LoadSpec {
+  name: string;
+  requests: readonly HeaderList[];
+  requestBytes: number;
+  responseBytes: number;
+  inFlight: number;
+}
+
+const SAME = [REQUEST];
+const LOADS: readonly LoadSpec[] = [
+  { name: '100 B, 32 in flight', requests: SAME, requestBytes: 100, responseBytes: 100, inFlight: 32 },
+  {
+    name: '100 B, 32 in flight, unique',
+    requests: UNIQUE,
+    requestBytes: 100,
+    responseBytes: 100,
+    inFlight: 32,
+  },
+  {
+    name: '10 KiB answers, 16 in flight',
+    requests: SAME,
+    requestBytes: 100,
+    responseBytes: 10_240,
+    inFlight: 16,
+  },
+  {
+    name: '1 MiB answers, one at a time',
+    requests: SAME,
+    requestBytes: 100,
+    responseBytes: 1_048_576,
+    inFlight: 1,
+  },
+  {
+    name: '1 MiB requests, one at a time',
+    requests: SAME,
+    requestBytes: 1_048_576,
+    responseBytes: 100,
+    inFlight: 1,
+  },
 ];
 
-for (const [name, request, response, inFlight] of LOADS) {
-  const load = new Load(request, response);
+for (const { name, requests, requestBytes, responseBytes, inFlight } of LOADS) {
+  const load = new Load(requests, requestBytes, responseBytes);
   load.start(inFlight);
   load.run(SECONDS * 2);
   let best = Number.POSITIVE_INFINITY;
