@@ -1,9 +1,19 @@
 const SMALL_CHUNK = 4096; // octets; the first chunk of a queue that holds little
 const LARGE_CHUNK = 65_536; // octets
+/** A queue with so many octets may have a large chunk that was free: a frame of the usual largest size. */
+const MUCH = 16_384;
+
+/**
+ * Large chunks that are free, of all queues of the process: buffers that are dropped are freed only by a collection of
+ * garbage, and a stream through a queue would drop as many octets as it carries.
+ */
+const free: Buffer[] = [];
+const FREE_CHUNKS = 64;
 
 /**
  * A byte queue that owns what it holds: octets are copied in, so that no read buffer stays pinned. Its chunks
- * are at most about twice as large as what it holds, between 4 KiB and 64 KiB each.
+ * are at most about twice as large as what it holds, between 4 KiB and 64 KiB each; from 16 KiB on they may be
+ * larger ones that were free.
  *
  * To read: the octets [at, at + contiguous) of `chunk` are the first; `skip` forgets as many as were used.
  */
@@ -22,8 +32,7 @@ export class ChunkQueue {
     while (start < end) {
       let last = this.#chunks[this.#chunks.length - 1];
       if (last === undefined || this.#tail === last.length) {
-        // Slow: a pooled slice would pin memory of others for as long as this stream stalls.
-        last = Buffer.allocUnsafeSlow(chunkSize(Math.max(end - start, this.#length)));
+        last = newChunk(Math.max(end - start, this.#length));
         this.#chunks.push(last);
         this.#tail = 0;
       }
@@ -55,11 +64,11 @@ export class ChunkQueue {
   skip(n: number): void {
     this.#length -= n;
     this.#head += n;
+    if (this.#length > 0 && this.#head < (this.#chunks[0] as Buffer).length) return;
+    const chunk = this.#chunks.shift();
+    if (chunk?.length === LARGE_CHUNK && free.length < FREE_CHUNKS) free.push(chunk);
+    this.#head = 0;
     if (this.#length === 0) this.clear();
-    else if (this.#head === (this.#chunks[0] as Buffer).length) {
-      this.#chunks.shift();
-      this.#head = 0;
-    }
   }
 
   clear(): void {
@@ -68,6 +77,12 @@ export class ChunkQueue {
     this.#tail = 0;
     this.#length = 0;
   }
+}
+
+/** A chunk for `octets`, or for the first of them. */
+function newChunk(octets: number): Buffer {
+  // Slow: a pooled slice would pin memory of others for as long as this stream stalls.
+  return (octets >= MUCH ? free.pop() : undefined) ?? Buffer.allocUnsafeSlow(chunkSize(octets));
 }
 
 /** The power of two that holds `octets`, within bounds. */

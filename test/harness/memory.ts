@@ -1,5 +1,7 @@
 /** Resident memory of other processes, as Linux counts it. */
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+
+const RESET_PEAK = '5'; // proc_pid_clear_refs(5)
 
 async function statusField(pid: number, field: string): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'latin1');
@@ -8,7 +10,16 @@ async function statusField(pid: number, field: string): Promise<number> {
   return Number(kib) * 1024;
 }
 
-/** The most octets that were resident at any moment, not only when somebody looked. */
+/** Octets resident now. */
+export function residentOf({ pid }: { readonly pid: number }): Promise<number> {
+  return statusField(pid, 'VmRSS');
+}
+
+/** The most octets that were resident at any moment since `resetPeak`, not only when somebody looked. */
 export function peakOf({ pid }: { readonly pid: number }): Promise<number> {
   return statusField(pid, 'VmHWM');
+}
+
+export function resetPeak({ pid }: { readonly pid: number }): Promise<void> {
+  return writeFile(`/proc/${pid}/clear_refs`, RESET_PEAK);
 }

@@ -14,19 +14,22 @@ function shift(queue: ChunkQueue, n: number): Buffer {
   return Buffer.concat(pieces);
 }
 
-it('is the queue that a plain array of octets is', () => {
+it('is the queue that a plain array of octets is, also beside others that use its chunks again', () => {
   const size = fc.oneof(fc.integer({ min: 0, max: 100 }), fc.integer({ min: 0, max: 200_000 }));
+  const which = fc.integer({ min: 0, max: 2 });
   const command = fc.oneof(
-    fc.record({ push: size }),
-    fc.record({ take: size }),
-    fc.constant({ clear: true as const }),
+    fc.record({ which, push: size }),
+    fc.record({ which, take: size }),
+    fc.record({ which, clear: fc.constant(true) }),
   );
   fc.assert(
-    fc.property(fc.array(command, { maxLength: 20 }), (commands) => {
-      const queue = new ChunkQueue();
-      let plain = Buffer.alloc(0);
+    fc.property(fc.array(command, { maxLength: 30 }), (commands) => {
+      const queues = Array.from({ length: 3 }, () => new ChunkQueue());
+      const plains: Buffer[] = queues.map(() => Buffer.alloc(0));
       let next = 0;
       for (const of of commands) {
+        const queue = queues[of.which] as ChunkQueue;
+        let plain = plains[of.which] as Buffer;
         if ('push' in of) {
           const octets = Buffer.from(Array.from({ length: of.push + 2 }, () => next++ % 251));
           queue.push(octets, 1, octets.length - 1);
@@ -38,13 +41,30 @@ it('is the queue that a plain array of octets is', () => {
           queue.clear();
           plain = Buffer.alloc(0);
         }
+        plains[of.which] = plain;
         expect(queue.length).toBe(plain.length);
         expect(queue.contiguous > 0).toBe(plain.length > 0);
       }
-      expect(shift(queue, plain.length).equals(plain)).toBe(true);
+      for (const [i, plain] of plains.entries()) {
+        expect(shift(queues[i] as ChunkQueue, plain.length).equals(plain)).toBe(true);
+      }
     }),
     { numRuns: 60 },
   );
+});
+
+it('uses large chunks again: what passes through a queue leaves nothing to collect', () => {
+  const chunks = new Set<Buffer>();
+  const queue = new ChunkQueue();
+  const octets = Buffer.alloc(100_000);
+  for (let i = 0; i < 1000; i++) {
+    queue.push(octets, 0, octets.length);
+    while (queue.length > 0) {
+      chunks.add(queue.chunk);
+      queue.skip(queue.contiguous);
+    }
+  }
+  expect(chunks.size).toBeLessThanOrEqual(64);
 });
 
 it('owns its octets', () => {
