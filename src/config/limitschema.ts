@@ -95,7 +95,7 @@ export const HTTP2 = mapping(
     }),
     appResetRatio: ratio({
       description:
-        'Beyond the burst, the connection ends when more than this share of recent streams was reset.',
+        'Beyond the burst, the connection ends when clearly more than this share of recent streams was reset, and faster than 100 a second. A call that was answered, waited for 1 s or was near its deadline may be given up freely.',
       default: 0.5,
     }),
     appCancelBurst: count(10, 1_000_000, 'calls', {

@@ -18,6 +18,10 @@ export interface GuardLimits {
 const UPDATES_A_FRAME = 10;
 /** Frames that may come late for one stream, when it is over. */
 const LATE_A_STREAM = 4;
+/** Where a share of the streams decides, it may be above its limit by this part of the burst: half is half also at random. */
+const LUCK = 1 / 4;
+/** Where a share of the streams decides, so many a second do no harm whatever their share. */
+const HARMLESS_A_SECOND = 100;
 /** Frames that are allowed beforehand at most. */
 const MOST_ALLOWED = 1_000_000;
 
@@ -46,7 +50,7 @@ class FrameCounter {
   }
 }
 
-/** Counts resets of one cause: a bucket that leaks by streams opened, or by time. */
+/** Counts resets of one cause: a bucket that leaks by time, and where a share of the streams decides, by streams opened. */
 class ResetCounter {
   #count = 0;
   #leakedAt: number;
@@ -57,11 +61,6 @@ class ResetCounter {
 
   halve(): void {
     this.#count >>>= 1;
-  }
-
-  /** Counts one and says how many there are. */
-  add(): number {
-    return ++this.#count;
   }
 
   /** Forgives `perSecond`, then counts one at `now` and says how many there are. */
@@ -186,8 +185,9 @@ export class Guard {
   #checkReset(counter: ResetCounter, kind: FloodKind): void {
     const { resetBurst, resets } = this.#limits;
     if ('maxRatio' in resets) {
-      const count = counter.add();
-      if (count > resetBurst && count > this.#opened * resets.maxRatio) throw crossed(kind, resetBurst);
+      const count = counter.addLeaking(this.#monotonic(), HARMLESS_A_SECOND);
+      const share = this.#opened * resets.maxRatio + resetBurst * LUCK;
+      if (count > resetBurst && count > share) throw crossed(kind, resetBurst);
     } else if (counter.addLeaking(this.#monotonic(), resets.perSecond) > resetBurst) {
       throw crossed(kind, resetBurst);
     }

@@ -65,6 +65,7 @@ export class Stream {
   #trailersQueued: HeaderList | undefined;
   #progressAt = 0;
   #waiting = false;
+  #excused = false;
 
   /** `headersReceived`: it begins with the peer's headers, being the peer's request. */
   constructor(
@@ -115,6 +116,15 @@ export class Stream {
    */
   reset(code: number): void {
     this.connection.resetStream(this, code);
+  }
+
+  /** In onReset: the peer had a reason to reset it, so that it is not counted as abuse. */
+  excuse(): void {
+    this.#excused = true;
+  }
+
+  get excused(): boolean {
+    return this.#excused;
   }
 
   /** Octets queued and not yet written. */

@@ -254,7 +254,7 @@ export class Streams {
     const refused = this.#isClient && code === ErrorCode.REFUSED_STREAM;
     stream.handler.onReset(stream, code, refused ? 'refused' : 'remote');
     // Counted when the owner has heard of it, limit or not.
-    if (!this.#isClient) this.#options.guard.peerReset();
+    if (!this.#isClient && !stream.excused) this.#options.guard.peerReset();
   }
 
   /** RST_STREAM came for a stream that is over. */

@@ -59,6 +59,8 @@ export interface CallTarget {
 
 /** Header lists above this are not kept for as long as their call lasts: a peer may have thousands of calls open. */
 const KEPT_LIST = 4096; // octets, RFC 9113 section 6.5.2
+/** Who opens streams only to reset them waits less for an answer. */
+const LONG_WAIT_MS = 1000;
 const NO_FIELDS = HeaderList.of([]);
 /** How often a call is sent at most, if it is refused unprocessed. */
 const MAX_SENDS = 3;
@@ -248,6 +250,7 @@ export class Call implements StreamHandler, WheelEntry {
   }
 
   onReset(stream: Stream, code: number, origin: ResetOrigin): void {
+    if (stream === this.#down && this.#mayBeGivenUp()) stream.excuse();
     if (this.#done) {
       // What still waits for a side that is gone, or does not take it, is given up.
       if (stream === this.#down) this.#up?.reset(ErrorCode.CANCEL);
@@ -262,6 +265,19 @@ export class Call implements StreamHandler, WheelEntry {
       return;
     }
     this.#onUpReset(code, origin);
+  }
+
+  /**
+   * An app that gives up this call is no attacker: it has had its answer, or waited for it, or the deadline has come.
+   * Inside a session every reset counts, and the sidecar that sends them keeps to that.
+   */
+  #mayBeGivenUp(): boolean {
+    if (this.plan.direction === 'ingress') return false;
+    if (this.#done || this.#responseStarted) return true;
+    const age = this.#context.clock.monotonic() - this.#startedAt;
+    const { timeoutMs } = this.plan;
+    // The app's clock began earlier, and its octets may have waited for us: half of the time will do.
+    return age >= LONG_WAIT_MS || (timeoutMs !== undefined && age * 2 >= timeoutMs);
   }
 
   #onUpReset(code: number, origin: ResetOrigin): void {

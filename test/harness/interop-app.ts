@@ -110,7 +110,7 @@ interface Responding {
 
 async function respond(call: Responding, request: StreamingOutputCallRequest): Promise<void> {
   for (const { size, intervalUs = 0 } of request.responseParameters ?? []) {
-    if (intervalUs > 0) await pause(intervalUs / 1000);
+    if (intervalUs > 0) await pause(intervalUs / 1000, undefined, { ref: false });
     if (call.cancelled) return;
     call.write({ payload: zeros(size) });
   }

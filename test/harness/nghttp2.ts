@@ -20,9 +20,9 @@ export interface ToolResult {
 // Debian puts servers where an ordinary user's PATH does not look.
 const ENV = { ...process.env, PATH: `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin` };
 
-/** Runs a tool to its end. Rejects when it cannot be started. */
-export async function runTool(name: string, args: readonly string[]): Promise<ToolResult> {
-  const child = spawn(name, args, { stdio: ['ignore', 'pipe', 'pipe'], env: ENV });
+/** Runs a tool to its end, in the folder `cwd` if it is given. Rejects when it cannot be started. */
+export async function runTool(name: string, args: readonly string[], cwd?: string): Promise<ToolResult> {
+  const child = spawn(name, args, { stdio: ['ignore', 'pipe', 'pipe'], env: ENV, ...(cwd && { cwd }) });
   const stdout: Buffer[] = [];
   let stderr = '';
   child.stdout.on('data', (octets: Buffer) => stdout.push(octets));
@@ -31,7 +31,7 @@ export async function runTool(name: string, args: readonly string[]): Promise<To
   });
   const closed = once(child, 'close') as Promise<[number | null]>;
   const [code] = await closed.catch((cause: unknown) => {
-    throw new Error(`${name} could not be run; apt-get install nghttp2-client nghttp2-server`, { cause });
+    throw new Error(`${name} could not be run; .ci/run installs it`, { cause });
   });
   return { code, stdout: Buffer.concat(stdout), stderr };
 }

@@ -295,6 +295,40 @@ describe('resets', () => {
     expect(peer.connection.ended).toBe(false);
   });
 
+  it('rapid-reset: one that resets every other stream, as chance has it, is no attacker', () => {
+    const peer = new Http2Peer({ limits: { resetBurst: 1000, resets: { maxRatio: 0.5 } } });
+    let state = 1;
+    for (let i = 0; i < 40_000; i++) {
+      state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0; // a coin that falls alike in every run
+      if (state >>> 31 === 1) openAndReset(peer, 1 + 2 * i);
+      else openAndEnd(peer, 1 + 2 * i);
+      if (i % 100 === 0) peer.frames();
+    }
+    expect(peer.connection.ended).toBe(false);
+  });
+
+  it('rapid-reset: one that resets every stream, a hundred a second, is no attacker', () => {
+    const peer = new Http2Peer({ limits: { resetBurst: 1000, resets: { maxRatio: 0.5 } } });
+    for (let i = 0; i < 10_000; i++) {
+      peer.now += 10;
+      openAndReset(peer, 1 + 2 * i);
+    }
+    expect(peer.connection.ended).toBe(false);
+  });
+
+  it('rapid-reset: a reset that the owner excuses is not counted', () => {
+    const peer = new Http2Peer({ limits: { resetBurst: 1000, resets: { maxRatio: 0.5 } } });
+    let excuses = true;
+    peer.owner.react = (event, stream) => {
+      if (event.what === 'reset' && excuses) stream?.excuse();
+    };
+    for (let i = 0; i < 10_000; i++) openAndReset(peer, 1 + 2 * i);
+    expect(peer.connection.ended).toBe(false);
+    excuses = false;
+    for (let i = 10_000; i < 20_000 && !peer.connection.ended; i++) openAndReset(peer, 1 + 2 * i);
+    expect(ended(peer)).toEqual(crossed('rapid-reset'));
+  });
+
   it('rapid-reset: one that begins to reset six of ten is stopped, however good it was', () => {
     const peer = new Http2Peer({ limits: { resetBurst: 100, resets: { maxRatio: 0.5 } } });
     let id = 1;
