@@ -29,12 +29,12 @@ export interface AuditAdapter extends MonitoringAdapter {
 }
 
 /**
- * An adapter that takes events as JSON lines, each ending in `\n`. Lines are made once and shared by all
- * such adapters. Otherwise as {@link MonitoringAdapter}.
+ * An adapter that takes events as JSON lines, each ending in `\n`, all of a batch in one piece, which is the adapter's
+ * until what it returned has settled. Otherwise as {@link MonitoringAdapter}.
  */
 export interface AuditLineAdapter extends AdapterLifecycle {
   readonly name: string;
-  writeLines(lines: readonly string[]): void | PromiseLike<void>;
+  writeLines(lines: Buffer): void | PromiseLike<void>;
 }
 
 export type AnyAuditAdapter = AuditAdapter | AuditLineAdapter;

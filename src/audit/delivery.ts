@@ -3,14 +3,14 @@ import type { AnyAuditAdapter } from './adapter.ts';
 import { AuditError, reasonOf } from './errors.ts';
 import type { AuditEvent, AuditEventInput, AuditEventType } from './event.ts';
 import type { EventFormat } from './line.ts';
+import { LineBuffer } from './linebuffer.ts';
 
-/** One recorded event, shared by the queues of all adapters. Made into an object or a line once, when first needed. */
+/** One recorded event, shared by the queues of all adapters. Made into an object once, when first needed. */
 export class QueuedEvent {
   input: AuditEventInput;
   readonly timeMs: number;
   readonly seq: number;
   #event: AuditEvent | undefined;
-  #line: string | undefined;
 
   constructor(input: AuditEventInput, timeMs: number, seq: number) {
     this.input = input;
@@ -21,11 +21,6 @@ export class QueuedEvent {
   event(format: EventFormat): AuditEvent {
     this.#event ??= format.event(this.input, this.timeMs, this.seq);
     return this.#event;
-  }
-
-  line(format: EventFormat): string {
-    this.#line ??= format.line(this.input, this.timeMs, this.seq);
-    return this.#line;
   }
 }
 
@@ -119,6 +114,8 @@ export class Delivery {
 
   #attempt: Attempt | undefined;
   #scheduled: NodeJS.Immediate | undefined;
+  #lines: LineBuffer | undefined;
+  #linesLent = false;
   #retryTimer: TimerHandle | undefined;
   #retryMs: number;
   #attemptsAlone = 0;
@@ -268,14 +265,25 @@ export class Delivery {
 
   #write(batch: readonly QueuedEvent[]): void | PromiseLike<void> {
     if ('writeLines' in this.#adapter) {
-      return this.#adapter.writeLines(batch.map((event) => event.line(this.#format)));
+      const lines = this.#takeLines();
+      for (const event of batch) this.#format.write(lines, event.input, event.timeMs, event.seq);
+      return this.#adapter.writeLines(lines.octets);
     }
     return this.#adapter.write(batch.map((event) => event.event(this.#format)));
+  }
+
+  /** The buffer of the write before, unless that was given up on: then it may still be in the adapter's hands. */
+  #takeLines(): LineBuffer {
+    if (this.#lines === undefined || this.#linesLent) this.#lines = new LineBuffer();
+    else this.#lines.clear();
+    this.#linesLent = true;
+    return this.#lines;
   }
 
   #succeeded(attempt: Attempt): void {
     this.#clock.clear(attempt.deadline);
     if (this.#closed) return;
+    if (this.#attempt === attempt) this.#linesLent = false;
     if (attempt.probe && attempt.end - this.#done === 2) {
       this.#drop(this.#queue[this.#head]);
       this.#givenUp++;

@@ -1,4 +1,5 @@
 import type { AuditEvent, AuditEventInput, AuditEventOf } from './event.ts';
+import type { LineBuffer } from './linebuffer.ts';
 
 /** The longest texts, in UTF-16 units. Most of them come from outside; SPIFFE IDs have the bound of their standard. */
 const MAX_TEXT = 256;
@@ -58,10 +59,12 @@ export function bounded(input: AuditEventInput): AuditEventInput {
   return (copy as AuditEventInput | undefined) ?? input;
 }
 
-/** JSON has no NaN and no infinity. */
-function digits(value: number): number | 'null' {
-  return Number.isFinite(value) ? value : 'null';
-}
+const AFTER_CALL = Buffer.from('}\n');
+const GRPC_STATUS = Buffer.from(',"grpcStatus":');
+const HTTP_STATUS = Buffer.from(',"httpStatus":');
+const DURATION = Buffer.from(',"durationMs":');
+const REQUEST_BYTES = Buffer.from(',"requestBytes":');
+const RESPONSE_BYTES = Buffer.from(',"responseBytes":');
 
 /** Makes of a recorded event what adapters take: an object or a JSON line. */
 export class EventFormat {
@@ -71,11 +74,15 @@ export class EventFormat {
   readonly #callNames = new Map<string, CallNames>();
   #time = 0;
   #timeText = new Date(0).toISOString();
+  /** How a line begins, up to its `seq`. */
+  #start: Buffer;
+  #startAt = 0;
 
   constructor(source: { readonly instance: string; readonly spiffeId: string }) {
     this.#sidecar = source.spiffeId;
     this.#instance = source.instance;
     this.#source = `,"sidecar":${quote(source.spiffeId)},"instance":${quote(source.instance)}`;
+    this.#start = startOf(this.#timeText);
   }
 
   /** The event as an object of its own, frozen. */
@@ -93,14 +100,13 @@ export class EventFormat {
     return Object.freeze(event) as unknown as AuditEvent;
   }
 
-  /** The event as one line of JSON with `\n`, in the order `time seq type sidecar instance`, then its fields. */
-  line(input: AuditEventInput, timeMs: number, seq: number): string {
-    return input.type === 'call.completed'
-      ? this.#callLine(input, timeMs, seq)
-      : this.plainLine(input, timeMs, seq);
+  /** Writes the event as one line of JSON with `\n`, in the order `time seq type sidecar instance`, then its fields. */
+  write(out: LineBuffer, input: AuditEventInput, timeMs: number, seq: number): void {
+    if (input.type === 'call.completed') this.#writeCall(out, input, timeMs, seq);
+    else out.text(this.plainLine(input, timeMs, seq));
   }
 
-  /** Does for any event what `line` does: the plain twin that tests hold the fast path against. */
+  /** What `write` writes, for any event: the plain twin that tests hold the fast path against. */
   plainLine(input: AuditEventInput, timeMs: number, seq: number): string {
     let line = this.#head(input.type, timeMs, seq);
     for (const [key, value] of Object.entries(input)) {
@@ -115,9 +121,9 @@ export class EventFormat {
 
   /**
    * There is one of these for every call. What calls of one method over one session have in common is remembered by
-   * method: this takes about half as long as the loop.
+   * method, as octets.
    */
-  #callLine(e: AuditEventOfCall, timeMs: number, seq: number): string {
+  #writeCall(out: LineBuffer, e: AuditEventOfCall, timeMs: number, seq: number): void {
     let known = this.#callNames.get(e.method);
     if (
       known === undefined ||
@@ -128,21 +134,38 @@ export class EventFormat {
     ) {
       known = this.#rememberNames(e);
     }
-    let line = `${this.#head(e.type, timeMs, seq)}${known.text}`;
-    if (e.grpcStatus !== undefined) line += `,"grpcStatus":${digits(e.grpcStatus)}`;
-    if (e.httpStatus !== undefined) line += `,"httpStatus":${digits(e.httpStatus)}`;
-    line += `,"durationMs":${digits(e.durationMs)},"requestBytes":${digits(e.requestBytes)},"responseBytes":${digits(e.responseBytes)}`;
-    if (e.error !== undefined) line += `,"error":${quote(e.error)}`;
-    return `${line}}\n`;
+    if (timeMs !== this.#startAt) {
+      this.#start = startOf(this.#timestamp(timeMs));
+      this.#startAt = timeMs;
+    }
+    out.raw(this.#start);
+    out.number(seq);
+    out.raw(known.octets);
+    if (e.grpcStatus !== undefined) {
+      out.raw(GRPC_STATUS);
+      out.number(e.grpcStatus);
+    }
+    if (e.httpStatus !== undefined) {
+      out.raw(HTTP_STATUS);
+      out.number(e.httpStatus);
+    }
+    out.raw(DURATION);
+    out.thousandths(e.durationMs);
+    out.raw(REQUEST_BYTES);
+    out.number(e.requestBytes);
+    out.raw(RESPONSE_BYTES);
+    out.number(e.responseBytes);
+    if (e.error !== undefined) out.text(`,"error":${quote(e.error)}`);
+    out.raw(AFTER_CALL);
   }
 
   #rememberNames(e: AuditEventOfCall): CallNames {
     const { method, direction, sessionId, peer, service } = e;
-    let text = `,"direction":${quote(direction)}`;
+    let text = `,"type":"call.completed"${this.#source},"direction":${quote(direction)}`;
     if (sessionId !== undefined) text += `,"sessionId":${quote(sessionId)}`;
     if (peer !== undefined) text += `,"peer":${quote(peer)}`;
     text += `,"service":${quote(service)},"method":${quote(method)}`;
-    const names = { direction, sessionId, peer, service, text };
+    const names = { direction, sessionId, peer, service, octets: Buffer.from(text) };
     if (this.#callNames.size >= MAX_CALL_NAMES) this.#callNames.clear();
     this.#callNames.set(method, names);
     return names;
@@ -161,13 +184,17 @@ export class EventFormat {
   }
 }
 
+function startOf(timestamp: string): Buffer {
+  return Buffer.from(`{"time":"${timestamp}","seq":`);
+}
+
 interface CallNames {
   readonly direction: string;
   readonly sessionId: string | undefined;
   readonly peer: string | undefined;
   readonly service: string;
-  /** The fields from `direction` to `method`, as they stand in the line. */
-  readonly text: string;
+  /** What stands between `seq` and the figures of a call. */
+  readonly octets: Buffer;
 }
 
 type AuditEventOfCall = Omit<AuditEventOf<'call.completed'>, 'time' | 'seq' | 'sidecar' | 'instance'>;

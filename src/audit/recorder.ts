@@ -40,6 +40,8 @@ export interface Undelivered {
 
 /** Of the time that close() has, what is kept for the notices about others and for closing the outputs. */
 const CLOSING_SHARE = 0.25;
+/** So many events do not wait for more. */
+const GATHERED = 64;
 
 /**
  * The way in for audit events. `record` only appends to an array; events are stamped there, gathered for some
@@ -101,6 +103,9 @@ export class Recorder {
     this.#gathered.push(new QueuedEvent(event, this.#clock.now(), ++this.#seq));
     if (this.#timer === undefined) {
       this.#timer = this.#clock.after(this.#gatherMs, () => this.#deliver());
+    } else if (this.#gathered.length === GATHERED) {
+      // Events that wait long outlive the collector's young generation, which costs more than all else about them.
+      setImmediate(() => this.#deliver());
     }
   }
 

@@ -29,8 +29,8 @@ it('is created for its owner only, whatever the umask allows', async () => {
 it('appends, and leaves what is there', async () => {
   await writeFile(path, '{"old":1}\n', { mode: 0o640 });
   const adapter = await FileAdapter.open(path, clock);
-  await adapter.writeLines(['{"a":1}\n', '{"b":2}\n']);
-  await adapter.writeLines(['{"c":3}\n']);
+  await adapter.writeLines(Buffer.from('{"a":1}\n{"b":2}\n'));
+  await adapter.writeLines(Buffer.from('{"c":3}\n'));
   await adapter.close();
   expect(await readFile(path, 'utf8')).toBe('{"old":1}\n{"a":1}\n{"b":2}\n{"c":3}\n');
   expect((await stat(path)).mode & 0o777).toBe(0o640);
@@ -39,19 +39,19 @@ it('appends, and leaves what is there', async () => {
 it('ends a line that a crash has cut before it goes on', async () => {
   await writeFile(path, '{"whole":1}\n{"cut":');
   const adapter = await FileAdapter.open(path, clock);
-  await adapter.writeLines(['{"a":1}\n']);
-  await adapter.writeLines(['{"b":2}\n']);
+  await adapter.writeLines(Buffer.from('{"a":1}\n'));
+  await adapter.writeLines(Buffer.from('{"b":2}\n'));
   await adapter.close();
   expect(await readFile(path, 'utf8')).toBe('{"whole":1}\n{"cut":\n{"a":1}\n{"b":2}\n');
 });
 
 it('follows a rotation by rename within a second', async () => {
   const adapter = await FileAdapter.open(path, clock);
-  await adapter.writeLines(['1\n']);
+  await adapter.writeLines(Buffer.from('1\n'));
   await rename(path, `${path}.1`);
-  await adapter.writeLines(['2\n']);
+  await adapter.writeLines(Buffer.from('2\n'));
   clock.advance(1000);
-  await adapter.writeLines(['3\n']);
+  await adapter.writeLines(Buffer.from('3\n'));
   await adapter.close();
   expect(await readFile(`${path}.1`, 'utf8')).toBe('1\n2\n');
   expect(await readFile(path, 'utf8')).toBe('3\n');
@@ -61,17 +61,17 @@ it('follows a removal', async () => {
   const adapter = await FileAdapter.open(path, clock);
   await rm(path);
   clock.advance(1000);
-  await adapter.writeLines(['1\n']);
+  await adapter.writeLines(Buffer.from('1\n'));
   await adapter.close();
   expect(await readFile(path, 'utf8')).toBe('1\n');
 });
 
 it('opens anew at once when asked to', async () => {
   const adapter = await FileAdapter.open(path, clock);
-  await adapter.writeLines(['1\n']);
+  await adapter.writeLines(Buffer.from('1\n'));
   await rename(path, `${path}.1`);
   await adapter.reopen();
-  await adapter.writeLines(['2\n']);
+  await adapter.writeLines(Buffer.from('2\n'));
   await adapter.close();
   expect(await readFile(`${path}.1`, 'utf8')).toBe('1\n');
   expect(await readFile(path, 'utf8')).toBe('2\n');
@@ -80,8 +80,8 @@ it('opens anew at once when asked to', async () => {
 it('keeps the order of writes that were not waited for, with a close among them', async () => {
   const adapter = await FileAdapter.open(path, clock);
   await Promise.all([
-    adapter.writeLines(['1\n']),
-    adapter.writeLines(['2\n']),
+    adapter.writeLines(Buffer.from('1\n')),
+    adapter.writeLines(Buffer.from('2\n')),
     adapter.close(),
     adapter.flush(),
   ]);
@@ -137,12 +137,12 @@ function fullAfter(disk: { room: number }): typeof open {
 it('a full disk is a failure of the adapter: when there is room again, everything follows', async () => {
   const disk = { room: 100 };
   const adapter = await FileAdapter.open(path, clock, fullAfter(disk));
-  await expect(adapter.writeLines([`${'x'.repeat(150)}\n`])).rejects.toMatchObject({
+  await expect(adapter.writeLines(Buffer.from(`${'x'.repeat(150)}\n`))).rejects.toMatchObject({
     code: 'file-write-failed',
     message: expect.stringContaining('no space left'),
   });
   disk.room = 10_000;
-  await adapter.writeLines([`${'x'.repeat(150)}\n`]);
+  await adapter.writeLines(Buffer.from(`${'x'.repeat(150)}\n`));
   await adapter.close();
   expect(await readFile(path, 'utf8')).toBe(`${'x'.repeat(100)}\n${'x'.repeat(150)}\n`);
 });
@@ -176,12 +176,12 @@ it('a file that cannot be made again is retried, and nothing is lost', async () 
   const adapter = await FileAdapter.open(path, clock);
   await rm(folder, { recursive: true });
   clock.advance(1000);
-  await expect(adapter.writeLines(['1\n'])).rejects.toMatchObject({ code: 'file-unusable' });
+  await expect(adapter.writeLines(Buffer.from('1\n'))).rejects.toMatchObject({ code: 'file-unusable' });
   expect(existsSync(path)).toBe(false);
   folder = await mkdtemp(join(tmpdir(), 'hauberk-audit-'));
   await rename(folder, join(path, '..'));
   folder = join(path, '..');
-  await adapter.writeLines(['1\n']);
+  await adapter.writeLines(Buffer.from('1\n'));
   await appendFile(path, '2\n');
   await adapter.close();
   expect(await readFile(path, 'utf8')).toBe('1\n2\n');

@@ -47,11 +47,11 @@ describe('recording', () => {
     expect(await recorder.close(1000)).toEqual([]);
   });
 
-  it('gives adapters of lines the same line, made once', async () => {
+  it('gives adapters of lines the same lines', async () => {
     const got: string[][] = [[], []];
     const lines = (i: number): AuditLineAdapter => ({
       name: `lines${i}`,
-      writeLines: (batch) => void got[i]?.push(...batch),
+      writeLines: (lines) => void got[i]?.push(lines.toString()),
     });
     const { recorder, tick } = recorderOf([lines(0), lines(1)]);
     recorder.record(call());

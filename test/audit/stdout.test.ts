@@ -20,7 +20,7 @@ class StalledStream extends Writable {
 
 it('writes the lines of a batch in one piece', async () => {
   const stream = new PassThrough();
-  await new StdoutAdapter(stream).writeLines(['{"a":1}\n', '{"b":2}\n']);
+  await new StdoutAdapter(stream).writeLines(Buffer.from('{"a":1}\n{"b":2}\n'));
   expect(stream.read().toString()).toBe('{"a":1}\n{"b":2}\n');
 });
 
@@ -52,19 +52,19 @@ it('gives a stream whose reader stalls no more than one batch', async () => {
 it('a broken pipe is a failure of the adapter and nothing else', async () => {
   const stream = new StalledStream();
   const adapter = new StdoutAdapter(stream);
-  const written = adapter.writeLines(['{}\n']);
+  const written = adapter.writeLines(Buffer.from('{}\n'));
   stream.take(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
   await expect(written).rejects.toMatchObject({
     code: 'output-failed',
     message: expect.stringContaining('EPIPE'),
   });
-  await expect(adapter.writeLines(['{}\n'])).rejects.toMatchObject({ code: 'output-failed' });
+  await expect(adapter.writeLines(Buffer.from('{}\n'))).rejects.toMatchObject({ code: 'output-failed' });
 });
 
 it('flush waits for the batch that is being written', async () => {
   const stream = new StalledStream();
   const adapter = new StdoutAdapter(stream);
-  void adapter.writeLines(['{}\n']);
+  void adapter.writeLines(Buffer.from('{}\n'));
   let flushed = false;
   void adapter.flush().then(() => {
     flushed = true;

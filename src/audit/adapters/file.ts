@@ -10,6 +10,7 @@ const FLAGS = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | consta
 /** How often, at most, the path is compared with the open file. */
 const ROTATION_CHECK_MS = 1000;
 const NEWLINE = 0x0a;
+const END_OF_LINE = Buffer.of(NEWLINE);
 
 interface OpenFile {
   readonly handle: FileHandle;
@@ -47,11 +48,12 @@ export class FileAdapter implements AuditLineAdapter {
     return adapter;
   }
 
-  writeLines(lines: readonly string[]): Promise<void> {
+  writeLines(lines: Buffer): Promise<void> {
     return this.#exclusively(async () => {
       const file = await this.#current();
       try {
-        await append(file.handle, (file.torn ? '\n' : '') + lines.join(''));
+        if (file.torn) await append(file.handle, END_OF_LINE);
+        await append(file.handle, lines);
         file.torn = false;
       } catch (error) {
         await this.#discard();
@@ -153,8 +155,7 @@ async function endsInNewline(handle: FileHandle, size: number): Promise<boolean>
 }
 
 /** A full disk takes a part and says so, then fails: go on until one or the other has happened to all of it. */
-async function append(handle: FileHandle, text: string): Promise<void> {
-  const bytes = Buffer.from(text);
+async function append(handle: FileHandle, bytes: Buffer): Promise<void> {
   let written = 0;
   while (written < bytes.length) {
     const { bytesWritten } = await handle.write(bytes, written, bytes.length - written);

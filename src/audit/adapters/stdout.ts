@@ -19,7 +19,7 @@ export class StdoutAdapter implements AuditLineAdapter {
     stream.on('error', () => {});
   }
 
-  writeLines(lines: readonly string[]): Promise<void> {
+  writeLines(lines: Buffer): Promise<void> {
     if (this.#writing !== undefined) {
       return Promise.reject(
         new AuditError(
@@ -29,7 +29,7 @@ export class StdoutAdapter implements AuditLineAdapter {
       );
     }
     const written = new Promise<void>((resolve, reject) => {
-      this.#stream.write(lines.join(''), (error) => {
+      this.#stream.write(lines, (error) => {
         this.#writing = undefined;
         if (error) reject(this.#failure(error));
         else resolve();
