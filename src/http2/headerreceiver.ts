@@ -7,6 +7,7 @@ import type { Guard } from './guard.ts';
 import { HeaderBlock } from './headerblock.ts';
 import { type Message, type MessageKind, readMessage } from './message.ts';
 import type { ConnectionHandler, ConnectionLimits, Role } from './options.ts';
+import { RequestShapes } from './requestshapes.ts';
 import { DEFAULT_HEADER_TABLE_SIZE, type Settings } from './settings.ts';
 import type { Stream } from './stream.ts';
 import type { Streams } from './streams.ts';
@@ -24,6 +25,7 @@ export class HeaderReceiver {
   readonly #limits: ConnectionLimits;
   readonly #local: Readonly<Settings>;
   readonly #decoder: Decoder;
+  readonly #shapes = new RequestShapes();
   #block: HeaderBlock | undefined;
   #blocks = 0;
 
@@ -131,7 +133,7 @@ export class HeaderReceiver {
       this.#handler.onOversizeRequest(stream, fin);
       return;
     }
-    const message = this.#read(stream, list, 'request');
+    const message = this.#shapes.match(list) ?? this.#readRequest(stream, list);
     if (message === undefined || !this.#expectBody(stream, message.contentLength, fin)) return;
     this.#handler.onRequest(stream, list, message, fin);
   }
@@ -180,6 +182,13 @@ export class HeaderReceiver {
     if (fin) stream.endRemote();
     stream.handler.onHeaders(stream, list, message, fin);
     if (fin) this.#streams.endRemote(stream);
+  }
+
+  #readRequest(stream: Stream, list: HeaderList): Message | undefined {
+    const isNew = list.derived === null;
+    const message = this.#read(stream, list, 'request');
+    if (message !== undefined && isNew) this.#shapes.note(list, message);
+    return message;
   }
 
   /** Undefined if the list is malformed: then the stream has ended. */

@@ -63,18 +63,38 @@ function checkName(name: string): void {
 }
 
 function checkValue(name: string, value: string): void {
+  if (isSoundValue(value)) return;
+  const inside = NUL_CR_LF.test(value);
+  throw malformed(
+    `value of ${shown(name)} ${inside ? 'has NUL, CR or LF' : 'begins or ends with white space'}`,
+  );
+}
+
+const NUL_CR_LF = /[\0\r\n]/;
+
+/** RFC 9113 section 8.2.1. */
+export function isSoundValue(value: string): boolean {
   const length = value.length;
-  if (length === 0) return;
+  if (length === 0) return true;
   const first = value.charCodeAt(0);
   const last = value.charCodeAt(length - 1);
-  if (first === 0x20 || first === 0x09 || last === 0x20 || last === 0x09) {
-    throw malformed(`value of ${shown(name)} begins or ends with white space`);
-  }
+  if (first === 0x20 || first === 0x09 || last === 0x20 || last === 0x09) return false;
   for (let i = 0; i < length; i++) {
     const c = value.charCodeAt(i);
-    if (c === 0 || c === 0x0a || c === 0x0d) throw malformed(`value of ${shown(name)} has NUL, CR or LF`);
+    if (c <= 0x0d && (c === 0 || c === 0x0a || c === 0x0d)) return false;
   }
+  return true;
 }
+
+/**
+ * Of a regular field with this name in a request, whatever its value is, a Message says nothing but `grpcTimeout`;
+ * only its value must be sound.
+ */
+export function readsOnlyPresence(name: string): boolean {
+  return name.charCodeAt(0) !== 0x3a && !READ_FIELDS.has(name) && !CONNECTION_FIELDS.has(name);
+}
+
+const READ_FIELDS = new Set(['te', 'host', 'content-length', 'content-type', 'grpc-status']);
 
 // At most what a number holds exactly.
 const DIGITS = /^[0-9]{1,15}$/;
@@ -119,7 +139,7 @@ export function readMessage(list: HeaderList, kind: MessageKind): Message {
         if (/^[0-9]{1,3}$/.test(value)) message.grpcStatus = Number(value);
         break;
       case 'grpc-timeout':
-        message.grpcTimeout = value;
+        message.grpcTimeout ??= value;
         break;
       default:
         if (CONNECTION_FIELDS.has(name)) throw malformed(`connection-specific field ${shown(name)}`);

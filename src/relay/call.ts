@@ -29,6 +29,8 @@ import type { Upstream, UpstreamConnection } from './upstream.ts';
 
 /** What routing made of a request; kept with a memoised header list and used by every call that repeats it. */
 export interface CallPlan {
+  /** What it was made of. */
+  readonly source: HeaderList;
   readonly direction: 'egress' | 'ingress';
   readonly service: string;
   readonly method: string;
@@ -42,7 +44,7 @@ export interface CallPlan {
   /** Set if every such call is refused. */
   readonly refusal: RelayError | undefined;
   /** Ingress: what the policy said. */
-  readonly decision?: Decision;
+  readonly decision?: Decision | undefined;
 }
 
 /** Where calls go: it calls `call.ready` or `call.fail`, now or later. */
@@ -155,7 +157,7 @@ export class Call implements StreamHandler, WheelEntry {
     const up = to.connection.open(this.#listToSend(), this.#requestFin && trailers === undefined, this, body);
     this.#up = up;
     if (trailers !== undefined) up.sendTrailers(trailers);
-    if (this.plan.list.size > KEPT_LIST) this.plan = { ...this.plan, list: NO_FIELDS };
+    if (this.plan.list.size > KEPT_LIST) this.plan = { ...this.plan, source: NO_FIELDS, list: NO_FIELDS };
   }
 
   /** The headers to send on, with the deadline shortened by the time the call has waited. */

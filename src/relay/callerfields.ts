@@ -18,6 +18,17 @@ export function callerFields(peer: string, sessionId: string): readonly HeaderFi
 
 /** The list without what a caller says of itself in those fields, and `own` in their place; itself if that changes nothing. */
 export function withCaller(list: HeaderList, own: readonly HeaderField[]): HeaderList {
-  if (own.length === 0 && !list.fields.some(saysWhoCalls)) return list;
-  return HeaderList.of([...list.fields.filter((field) => !saysWhoCalls(field)), ...own]);
+  const fields: HeaderField[] = [];
+  let size = 0;
+  for (const field of list.fields) {
+    if (saysWhoCalls(field)) continue;
+    fields.push(field);
+    size += field.size;
+  }
+  if (own.length === 0 && fields.length === list.fields.length) return list;
+  for (const field of own) {
+    fields.push(field);
+    size += field.size;
+  }
+  return new HeaderList(fields, size, false);
 }

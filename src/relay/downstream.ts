@@ -2,7 +2,8 @@
  * Connections that were opened to us: from an app (egress) or from a peer, inside a session (ingress). Each
  * request becomes a Call, as the connection's Router says.
  */
-import type { HeaderList } from '../hpack/headerlist.ts';
+import type { HeaderField } from '../hpack/field.ts';
+import { HeaderList } from '../hpack/headerlist.ts';
 import { Connection, type ConnectionHandler } from '../http2/connection.ts';
 import { ConnectionError, ErrorCode, type StreamError } from '../http2/errors.ts';
 import type { Message } from '../http2/message.ts';
@@ -91,8 +92,7 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
   }
 
   onRequest(stream: Stream, list: HeaderList, message: Message, fin: boolean): void {
-    // The message is kept with a memoised list, and lists belong to one connection, so the plan fits both.
-    const plan = (message.plan as CallPlan | undefined) ?? this.#plan(list, message);
+    const plan = this.#planOf(list, message);
     const call = new Call(this.#context, plan, stream, fin, this.session);
     if (plan.refusal !== undefined) {
       this.#router.refused(plan);
@@ -105,9 +105,15 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
     else this.#admitLater(call, verdict);
   }
 
-  #plan(list: HeaderList, message: Message): CallPlan {
+  /** A Message belongs to one connection, and stands for all requests of a kind: what is routed once is kept there. */
+  #planOf(list: HeaderList, message: Message): CallPlan {
+    const known = message.plan as CallPlan | undefined;
+    if (known !== undefined) {
+      return known.source === list ? known : this.#router.planLike(known, list, message);
+    }
     const plan = this.#router.plan(list, message);
-    message.plan = plan;
+    // Credentials are not kept for longer than their call.
+    message.plan = list.fields.some(isSensitive) ? { ...plan, source: NO_FIELDS, list: NO_FIELDS } : plan;
     return plan;
   }
 
@@ -186,4 +192,10 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
   end(): void {
     this.connection.shutDown();
   }
+}
+
+const NO_FIELDS = HeaderList.of([]);
+
+function isSensitive({ sensitive }: HeaderField): boolean {
+  return sensitive;
 }

@@ -1,7 +1,7 @@
 /** The egress side: takes calls from the app, and sends each to the peer that its route names. */
 import type { Socket } from 'node:net';
 import type { ListenAddress, RouteConfig } from '../config/config.ts';
-import { headerField } from '../hpack/field.ts';
+import { type HeaderField, headerField } from '../hpack/field.ts';
 import { HeaderList } from '../hpack/headerlist.ts';
 import type { Message } from '../http2/message.ts';
 import { RefusalTally } from '../transport/refusaltally.ts';
@@ -178,6 +178,11 @@ export class Egress {
   }
 }
 
+interface EgressPlan extends CallPlan {
+  /** What the call is forwarded as; undefined if it is refused. */
+  readonly authority: HeaderField | undefined;
+}
+
 /** Routes the calls of one app connection: by `:authority`, or all to the one route of its listener. */
 class EgressRouter implements Router {
   readonly #context: RelayContext;
@@ -190,15 +195,16 @@ class EgressRouter implements Router {
     this.#fixed = fixed;
   }
 
-  plan(list: HeaderList, message: Message): CallPlan {
+  plan(list: HeaderList, message: Message): EgressPlan {
     const grpc = isGrpc(message.contentType);
     const authority = parseAuthority(message.authority);
     const route = this.#fixed ?? (authority === undefined ? undefined : this.#table.match(authority));
     if (route === undefined || message.method === 'CONNECT')
-      return this.#refuse(message, grpc, this.#noRoute(message));
+      return this.#refuse(list, message, grpc, this.#noRoute(message));
     const timeoutMs = message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout);
     if (timeoutMs === undefined && message.grpcTimeout !== undefined) {
       return this.#refuse(
+        list,
         message,
         grpc,
         new RelayError('bad-timeout', 'grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n'),
@@ -209,16 +215,40 @@ class EgressRouter implements Router {
     // On its own listener a client cannot say which port it means, so none is passed on.
     const port =
       this.#fixed === undefined && authority !== undefined && authority.port > 0 ? `:${authority.port}` : '';
+    const forwarded = headerField(':authority', service + port);
     return {
+      source: list,
       direction: 'egress',
       service,
       method,
-      list: withAuthority(list, service + port),
+      list: withAuthority(list, forwarded),
+      authority: forwarded,
       grpc,
       timeoutMs,
       series: this.#context.metrics.calls('egress', service, method),
       target: route.target,
       refusal: undefined,
+    };
+  }
+
+  planLike(known: EgressPlan, list: HeaderList, message: Message): EgressPlan {
+    const timeoutMs = message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout);
+    const { refusal, authority } = known;
+    const badTimeout = timeoutMs === undefined && message.grpcTimeout !== undefined;
+    if (authority === undefined || badTimeout) return this.plan(list, message);
+    const { service, method, grpc, series, target } = known;
+    return {
+      source: list,
+      direction: 'egress',
+      service,
+      method,
+      list: withAuthority(list, authority),
+      authority,
+      grpc,
+      timeoutMs,
+      series,
+      target,
+      refusal,
     };
   }
 
@@ -231,8 +261,10 @@ class EgressRouter implements Router {
     );
   }
 
-  #refuse(message: Message, grpc: boolean, refusal: RelayError): CallPlan {
+  #refuse(list: HeaderList, message: Message, grpc: boolean, refusal: RelayError): EgressPlan {
     return {
+      source: list,
+      authority: undefined,
       direction: 'egress',
       service: 'unknown',
       method: methodOf(message.path),
@@ -255,9 +287,8 @@ class EgressRouter implements Router {
 }
 
 /** The list with this `:authority`, without `host`, which says the same. */
-function withAuthority(list: HeaderList, authority: string): HeaderList {
-  if (list.get(':authority') === authority && list.get('host') === undefined) return list;
-  const own = headerField(':authority', authority);
+function withAuthority(list: HeaderList, own: HeaderField): HeaderList {
+  if (list.get(':authority') === own.value && list.get('host') === undefined) return list;
   const fields = list.fields.filter(({ name }) => name !== 'host' && name !== ':authority');
   // Behind the other pseudo-headers, which all come first.
   let at = 0;

@@ -139,6 +139,7 @@ class IngressRouter implements Router {
     const decision = this.#options.policy.check(this.#session.peer, message.path);
     const refusal = this.#refusal(app, message, method, decision);
     return {
+      source: list,
       direction: 'ingress',
       service,
       method,
@@ -149,6 +150,24 @@ class IngressRouter implements Router {
       // A method that is refused may be any text: it shall not take the place of one that is not.
       series: this.#context.metrics.calls('ingress', service, refusal === undefined ? method : 'unknown'),
       target: app ?? NOWHERE,
+      refusal,
+      decision,
+    };
+  }
+
+  planLike(known: CallPlan, list: HeaderList, message: Message): CallPlan {
+    const { service, method, grpc, series, target, refusal, decision } = known;
+    const timeoutMs = message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout);
+    return {
+      source: list,
+      direction: 'ingress',
+      service,
+      method,
+      list: refusal === undefined ? withCaller(list, this.#caller) : list,
+      grpc,
+      timeoutMs,
+      series,
+      target,
       refusal,
       decision,
     };

@@ -7,6 +7,8 @@ import type { RelayError } from './errors.ts';
 export interface Router {
   /** What to do with every request that has these headers. Never throws. */
   plan(list: HeaderList, message: Message): CallPlan;
+  /** The same for a request that differs from that of `known` only in fields that routing does not read, and in its timeout. */
+  planLike(known: CallPlan, list: HeaderList, message: Message): CallPlan;
   /**
    * Lets the call in, at once or later: undefined, or why not. Called for plans that are no refusal; a refusal
    * is reported here by the router itself.

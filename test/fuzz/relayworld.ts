@@ -4,6 +4,9 @@ import hpack from 'hpack.js';
 import { Recorder } from '../../src/audit/recorder.ts';
 import type { RouteConfig } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
+import type { HeaderList } from '../../src/hpack/headerlist.ts';
+import type { Message } from '../../src/http2/message.ts';
+import type { CallPlan } from '../../src/relay/call.ts';
 import { callerFields, withCaller } from '../../src/relay/callerfields.ts';
 import { RelayContext } from '../../src/relay/context.ts';
 import { DownstreamConnection } from '../../src/relay/downstream.ts';
@@ -347,24 +350,27 @@ export class RelayWorld {
   #openIngress(): void {
     const upstream = this.#upstream('app');
     const context = this.#context;
+    const planOf = (list: HeaderList, { contentType, path }: Message): CallPlan => ({
+      source: list,
+      direction: 'ingress',
+      service: SERVICE,
+      method: methodOf(path),
+      list: withCaller(list, CALLER),
+      grpc: isGrpc(contentType),
+      timeoutMs: undefined,
+      series: metrics.calls('ingress', SERVICE, 'all'),
+      target: {
+        lostCode: 'app-lost',
+        name: SERVICE,
+        assign: (call) => upstream.assign(call),
+        reassign: (call, error) => call.fail(error),
+        retry: (call) => upstream.assign(call),
+      },
+      refusal: path.startsWith('/denied') ? new RelayError('denied', 'this may not be called') : undefined,
+    });
     const router: Router = {
-      plan: (list, { contentType, path }) => ({
-        direction: 'ingress',
-        service: SERVICE,
-        method: methodOf(path),
-        list: withCaller(list, CALLER),
-        grpc: isGrpc(contentType),
-        timeoutMs: undefined,
-        series: metrics.calls('ingress', SERVICE, 'all'),
-        target: {
-          lostCode: 'app-lost',
-          name: SERVICE,
-          assign: (call) => upstream.assign(call),
-          reassign: (call, error) => call.fail(error),
-          retry: (call) => upstream.assign(call),
-        },
-        refusal: path.startsWith('/denied') ? new RelayError('denied', 'this may not be called') : undefined,
-      }),
+      plan: planOf,
+      planLike: (_known, list, message) => planOf(list, message),
       admit: () => undefined,
       refused: () => {},
     };

@@ -214,6 +214,7 @@ export class Rig {
     });
     const router: Router = {
       plan: (list, message) => this.#plan(direction, list, message),
+      planLike: (_known, list, message) => this.#plan(direction, list, message),
       admit: () => this.verdict,
       refused: () => {},
     };
@@ -228,6 +229,7 @@ export class Rig {
 
   #plan(direction: 'egress' | 'ingress', list: HeaderList, message: Message): CallPlan {
     return {
+      source: list,
       direction,
       service: 'greeter.shop',
       method: message.path,
