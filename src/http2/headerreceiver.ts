@@ -171,7 +171,7 @@ export class HeaderReceiver {
       if (fin) this.#fail(stream, ErrorCode.PROTOCOL_ERROR, 'an interim response ends the stream');
       else if (stream.countInterim() > most) {
         const message = `more than ${most} interim responses`;
-        this.#streams.fail(stream, new StreamError(ErrorCode.ENHANCE_YOUR_CALM, message, 'interim'));
+        this.#streams.fail(stream, new StreamError(ErrorCode.PROTOCOL_ERROR, message, 'interim'));
       } else stream.handler.onHeaders(stream, list, message, false);
       return;
     }

@@ -248,8 +248,8 @@ describe('interim responses', () => {
       expect(peer.owner.take().filter(({ what }) => what === 'headers')).toHaveLength(16);
       peer.write(interim);
       expect(peer.owner.take()).toEqual([
-        { what: 'reset', id, code: E.ENHANCE_YOUR_CALM, origin: 'local' },
-        { what: 'stream-error', id, code: E.ENHANCE_YOUR_CALM },
+        { what: 'reset', id, code: E.PROTOCOL_ERROR, origin: 'local' },
+        { what: 'stream-error', id, code: E.PROTOCOL_ERROR },
       ]);
     }
     expect(peer.connection.ended).toBe(false);
