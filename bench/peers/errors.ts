@@ -5,6 +5,7 @@ export type BenchErrorCode =
   | 'not-ready'
   | 'not-encrypted'
   | 'wrong-answer'
+  | 'not-recorded'
   | 'generator-failed';
 
 /** Ends the run. The message says what failed and what to do. */

@@ -61,6 +61,7 @@ handshake: { ratePerAddress: 1000000, burstPerAddress: 1000000, maxHalfOpenPerAd
     meter.begin();
     const count = await connectFor(seconds, options);
     meter.end();
+    meter.settle();
     const cpuUs = meter.cpuUs / count;
     return { count, cpuUs, perCoreSecond: 1e6 / cpuUs };
   } finally {

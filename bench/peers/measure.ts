@@ -1,5 +1,5 @@
-import { truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import { awaitRecorded } from './calllog.ts';
 import { BenchError } from './errors.ts';
 import { runCalls } from './generator/calls.ts';
 import { runH2load, type Target } from './h2load.ts';
@@ -27,10 +27,10 @@ export interface Pace {
 
 const FIRST_CALLS = 2_000;
 const FIRST_MIB_PER_SECOND = 100; // a guess on the low side
-// The first of a pair and load, as a multiple of a measurement: a just-in-time compiler needs some 200,000 calls,
-// which a sidecar that runs for days has behind it.
-const FIRST_WARM_UPS = 3;
-const FIRST_WARM_UPS_COMPILED = 1;
+// The first warm-up of a pair and load, as a multiple of a measurement. A just-in-time compiler needs many calls, which
+// a sidecar that runs for days has behind it; on a busy machine they take longer.
+const FIRST_WARM_UPS = { compiled: 1, justInTime: 3, justInTimeAtMost: 6 };
+const JUST_IN_TIME_CALLS = 150_000;
 const PACED = 2; // its calls are few: as many measurements' time for each
 const WARM_UP_SECONDS = 0.2;
 const MIN_CALLS = 200; // or so many MiB of messages
@@ -55,17 +55,19 @@ export class Course {
   async round(): Promise<void> {
     const { load } = this.#target;
     const { seconds } = this.#pace;
+    const { callLogs = [] } = this.pair;
     let failed = 0;
+    let warmUps = 0;
     const warmUp = async (calls: number) => {
       const sample = await this.#run(calls);
       failed += sample.failed;
+      warmUps += calls;
       this.#callsPerSecond = sample.callsPerSecond;
     };
     if (this.#callsPerSecond === 0) {
       const guess = Math.min(1_000, FIRST_MIB_PER_SECOND / mibPerCall(load));
       await warmUp(Math.min(FIRST_CALLS, this.#callsIn(seconds, guess)));
-      const times = this.pair.justInTime === true ? FIRST_WARM_UPS : FIRST_WARM_UPS_COMPILED;
-      await warmUp(this.#callsIn(times * seconds));
+      await warmUp(this.#firstWarmUp());
     } else {
       await warmUp(this.#callsIn(Math.min(WARM_UP_SECONDS, seconds)));
     }
@@ -75,7 +77,10 @@ export class Course {
       load.callsPerSecond === undefined ? seconds : PACED * seconds,
       load.callsPerSecond,
     );
+    await awaitRecorded(callLogs, warmUps);
     const sample = await this.#run(calls, load.callsPerSecond, meter);
+    await awaitRecorded(callLogs, calls);
+    meter.settle();
     this.#measured.push({
       ...meter.used,
       cpuUsPerCall: meter.cpuUs / calls,
@@ -87,7 +92,14 @@ export class Course {
       calls,
       failed: failed + sample.failed,
     });
-    for (const file of this.pair.callLogs ?? []) truncateSync(file); // it would fill the disk
+  }
+
+  #firstWarmUp(): number {
+    const { compiled, justInTime, justInTimeAtMost } = FIRST_WARM_UPS;
+    const { seconds } = this.#pace;
+    if (this.pair.justInTime !== true) return this.#callsIn(compiled * seconds);
+    const enough = Math.max(JUST_IN_TIME_CALLS, this.#callsIn(justInTime * seconds));
+    return Math.min(enough, this.#callsIn(justInTimeAtMost * seconds));
   }
 
   #callsIn(seconds: number, callsPerSecond = this.#callsPerSecond): number {

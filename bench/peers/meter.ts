@@ -19,8 +19,13 @@ export class Meter {
     this.#startedAt = performance.now();
   }
 
+  /** What was to be measured is over. */
   end(): void {
     this.#elapsedUs = (performance.now() - this.#startedAt) * 1000;
+  }
+
+  /** To be called once, when the proxies have also done what they had put off (written events). */
+  settle(): void {
     this.#cpuUs = this.#trees.map((tree, at) => cpuMicroseconds(tree) - this.#cpuUs[at]);
   }
 

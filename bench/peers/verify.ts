@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2';
-import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { awaitRecorded } from './calllog.ts';
 import { type Certificates, SECOND_PROXY, TLS } from './certificates.ts';
 import { BenchError } from './errors.ts';
 import { AUTHORITY, framed, type Load, pathOf } from './load.ts';
@@ -20,7 +20,8 @@ interface Answer {
 
 /**
  * Makes one call of each load and compares the whole answer, trailers too; then tries the hop between the proxies
- * as a stranger would. Throws BenchError `wrong-answer` or `not-encrypted`.
+ * as a stranger would. Throws BenchError `wrong-answer`, `not-recorded`
+ * or `not-encrypted`.
  */
 export async function verifyPair(
   pair: RunningPair,
@@ -28,7 +29,7 @@ export async function verifyPair(
   certificates: () => Certificates,
 ): Promise<void> {
   for (const load of loads) await verifyAnswer(pair, load);
-  for (const file of pair.callLogs ?? []) await verifyCallLog(pair, file, loads.length);
+  await awaitRecorded(pair.callLogs ?? [], loads.length);
   if (pair.between === undefined) return;
 
   const { port, protocol } = pair.between;
@@ -65,18 +66,6 @@ async function verifyAnswer(pair: RunningPair, load: Load): Promise<void> {
     'wrong-answer',
     `${pair.name}: a call of ${load.name} got ${body.length} bytes and ${JSON.stringify(rest)}`,
   );
-}
-
-/** A recorder writes when it has time: within 5 s. */
-async function verifyCallLog(pair: RunningPair, file: string, calls: number): Promise<void> {
-  const deadline = performance.now() + CALL_MS;
-  const recorded = () => readFileSync(file, 'utf8').match(/"call\.completed"/g)?.length ?? 0;
-  while (recorded() < calls) {
-    if (performance.now() > deadline) {
-      throw new BenchError('wrong-answer', `${pair.name}: ${file} tells of ${recorded()} calls of ${calls}`);
-    }
-    await delay(20);
-  }
 }
 
 /** Whether the app's answer comes; an error page (nginx's 400 to a client without a certificate) is none. */

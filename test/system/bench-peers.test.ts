@@ -1,6 +1,14 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type IncomingHttpHeaders } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { startBackend } from '../../bench/peers/backend.ts';
 import { renderBudgets } from '../../bench/peers/budget.ts';
+import { awaitRecorded } from '../../bench/peers/calllog.ts';
 import { runCalls } from '../../bench/peers/generator/calls.ts';
 import { readLatencies, readReport, runH2load } from '../../bench/peers/h2load.ts';
 import { AUTHORITY, framed, LOADS, type Load, pathOf } from '../../bench/peers/load.ts';
@@ -165,6 +174,26 @@ describe('the options', () => {
   it('measure direct calls wherever a load is paced', () => {
     expect(readOptions(['--loads', 'paced-1000', '--pairs', 'hauberk']).pairs).toEqual(['hauberk', 'direct']);
     expect(readOptions(['--loads', '100B-1x1', '--pairs', 'hauberk']).pairs).toEqual(['hauberk']);
+  });
+});
+
+describe('a call log', () => {
+  const event = '{"type":"call.completed"}\n';
+
+  it('is waited for until it tells of every call, and emptied', async () => {
+    const file = join(folder, 'calls.jsonl');
+    const much = 100_000; // more than is read at a time
+    writeFileSync(file, event.repeat(much) + event.slice(0, 10));
+    const recorded = awaitRecorded([file], much + 1);
+    appendFileSync(file, event.slice(10));
+    await recorded;
+    expect(readFileSync(file, 'utf8')).toBe('');
+  });
+
+  it('that lacks a call ends the run', async () => {
+    const file = join(folder, 'fewer-calls.jsonl');
+    writeFileSync(file, event.repeat(9));
+    await expect(awaitRecorded([file], 10, 50)).rejects.toThrow(/tells of 9 calls of 10/);
   });
 });
 
