@@ -9,7 +9,22 @@ import { Worker } from 'node:worker_threads';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const FINDINGS = new URL('../test/fuzz/findings/', import.meta.url);
-const TARGETS = ['hpack', 'frames', 'server', 'client', 'relay', 'nghttp2'];
+const TARGETS = [
+  'hpack',
+  'frames',
+  'server',
+  'client',
+  'relay',
+  'nghttp2',
+  'records',
+  'record-plaintext',
+  'handshake',
+  'hello',
+  'identity-payload',
+  'certificate',
+  'text',
+  'config',
+];
 /** One input may take so long: what takes longer hangs. */
 const HANG_MS = 30_000;
 const LONGEST = 1 << 20;

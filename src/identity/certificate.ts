@@ -199,6 +199,9 @@ function readPurposes(outer: DerReader, into: Extensions): void {
   into.purposes = purposes;
 }
 
+/** Forms of GeneralName that are SEQUENCEs or CHOICEs, and so constructed. */
+const CONSTRUCTED: readonly number[] = [NameForm.other, NameForm.x400, NameForm.directory, NameForm.edi];
+
 /** RFC 5280 4.2.1.6 */
 function readAlternativeNames(outer: DerReader, into: Extensions): void {
   const value = outer.enter(Tag.SEQUENCE);
@@ -210,10 +213,12 @@ function readAlternativeNames(outer: DerReader, into: Extensions): void {
     const tag = value.nextTag;
     const form = tag & 0x1f;
     if ((tag & 0xc0) !== 0x80 || form > NameForm.oid) malformed('an alternative name of unknown form');
+    const constructed = CONSTRUCTED.includes(form);
+    if (tag !== (constructed ? Tag.explicit(form) : Tag.context(form)))
+      malformed(`an alternative name of form ${form} that is ${constructed ? 'primitive' : 'constructed'}`);
     const name = value.contents(tag);
     forms.add(form);
     if (form !== NameForm.uri) continue;
-    if (tag !== Tag.context(NameForm.uri)) malformed('a URI that is not primitive');
     if (name.some((byte) => byte > 0x7f)) malformed('a URI that is not ASCII');
     uris.push(name.toString('latin1'));
   }

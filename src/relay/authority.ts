@@ -22,5 +22,5 @@ export function parseAuthority(text: string): Authority | undefined {
   if (name.endsWith('.')) name = name.slice(0, -1);
   if (name === '' || name.length > 255) return undefined;
   if (bracket >= 0) return /^\[[0-9a-f:.]+\]$/.test(name) ? { name, port } : undefined;
-  return /^[a-z0-9_.-]+$/.test(name) ? { name, port } : undefined;
+  return /^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(name) ? { name, port } : undefined;
 }

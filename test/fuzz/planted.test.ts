@@ -10,12 +10,25 @@ import { Guard } from '../../src/http2/guard.ts';
 import { ReceiveWindow } from '../../src/http2/receivewindow.ts';
 import { Stream } from '../../src/http2/stream.ts';
 import { Streams } from '../../src/http2/streams.ts';
+import { Glob } from '../../src/policy/glob.ts';
+import { parseTimeout } from '../../src/relay/timeout.ts';
+import { RecordError } from '../../src/transport/errors.ts';
+import { decodeIdentityPayload } from '../../src/transport/identitypayload.ts';
+import { makePair } from '../transport/world.ts';
 import { readCorpus } from './corpus.ts';
 import { replayCorpus } from './replay.ts';
 import { Broken } from './target.ts';
+import { target as certificateTarget, checkCertificate } from './targets/certificate.ts';
+import { checkConfig, target as configTarget } from './targets/config.ts';
 import { checkReader, target as framesTarget } from './targets/frames.ts';
+import { checkHandshake, target as handshakeTarget } from './targets/handshake.ts';
+import { checkHello, target as helloTarget } from './targets/hello.ts';
 import { checkDecoder, target as hpackTarget } from './targets/hpack.ts';
+import { checkPayload, target as payloadTarget } from './targets/identity-payload.ts';
 import { compare, target as nghttp2Target, ourVerdict, type Verdict } from './targets/nghttp2.ts';
+import { checkPlaintext, plaintextOpener, target as plaintextTarget } from './targets/record-plaintext.ts';
+import { checkRecords, openerOf, target as recordsTarget } from './targets/records.ts';
+import { glob, timeout } from './targets/text.ts';
 
 /*
  * An oracle that never objects proves nothing: each is shown code that is wrong, and the corpus as it stands must find it.
@@ -228,5 +241,148 @@ describe('the oracle of nghttp2 finds a server that', () => {
     expect(await first((octets) => (ourVerdict(octets).fatal ? ourVerdict(octets) : answered))).toMatch(
       /not by (nghttp2|us)/,
     );
+  });
+});
+
+describe('the oracle of records finds a reader that', () => {
+  it('opens what does not authenticate', () => {
+    expect(
+      brokenBy([...recordsTarget.seeds, ...readCorpus('records')], (input) =>
+        checkRecords(input, (key) => (octets, piece) => {
+          const result = openerOf(key)(octets, piece);
+          if (result.reason === 'bad-record') result.opened.push([1, 'forged']);
+          return result;
+        }),
+      ),
+    ).toMatch(/not what was sealed/);
+  });
+
+  it('lets padding that is not zero pass, and floods of KEY_UPDATE', () => {
+    expect(
+      brokenBy([...plaintextTarget.seeds, ...readCorpus('record-plaintext')], (input) =>
+        checkPlaintext(input, (octets, piece) => ({ ...plaintextOpener(octets, piece), reason: undefined })),
+      ),
+    ).toMatch(/the document differ/);
+  });
+});
+
+describe('the oracle of the handshake finds machines that', () => {
+  it('throw what is no HandshakeError', async () => {
+    const pair = await makePair();
+    const broken = brokenBy([...handshakeTarget.seeds, ...readCorpus('handshake')], (input) =>
+      checkHandshake(input, {
+        initiator: () => pair.initiator(),
+        responder: () => {
+          const machine = pair.responder();
+          return {
+            start: () => undefined,
+            abort: () => machine.abort(),
+            receive(chunk) {
+              try {
+                return machine.receive(chunk);
+              } catch {
+                throw new RecordError('bad-record', 'the wrong kind');
+              }
+            },
+          };
+        },
+      }),
+    );
+    expect(broken).toMatch(/it threw/);
+  });
+
+  it('do not notice that a message was changed', async () => {
+    const pair = await makePair();
+    const broken = brokenBy([...handshakeTarget.seeds, ...readCorpus('handshake')], (input) => {
+      let sent: Buffer | undefined;
+      checkHandshake(input, {
+        initiator: () => {
+          const machine = pair.initiator();
+          return {
+            start: () => {
+              sent = machine.start();
+              return sent;
+            },
+            abort: () => machine.abort(),
+            receive: (chunk) => machine.receive(chunk),
+          };
+        },
+        responder: () => {
+          const machine = pair.responder();
+          let first = true;
+          return {
+            start: () => undefined,
+            abort: () => machine.abort(),
+            receive(chunk) {
+              const bytes = first && sent !== undefined ? sent : chunk;
+              first = false;
+              return machine.receive(bytes);
+            },
+          };
+        },
+      });
+    });
+    expect(broken).toMatch(/was changed, and it was established/);
+  });
+
+  it('say what they were sent in their messages', async () => {
+    const pair = await makePair();
+    const broken = brokenBy([...helloTarget.seeds, ...readCorpus('hello')], (input) =>
+      checkHello(input, () => {
+        const machine = pair.responder();
+        let heard = '';
+        return {
+          start: () => undefined,
+          abort: () => machine.abort(),
+          receive(chunk) {
+            heard += Buffer.from(chunk).toString('latin1');
+            try {
+              return machine.receive(chunk);
+            } catch (error) {
+              (error as Error).message = heard;
+              throw error;
+            }
+          },
+        };
+      }),
+    );
+    expect(broken).toMatch(/not printable ASCII/);
+  });
+
+  it('read a payload with something behind it', () => {
+    const broken = brokenBy([...payloadTarget.seeds, ...readCorpus('identity-payload')], (input) =>
+      checkPayload(input, (bytes, sender) => {
+        for (let end = bytes.length; ; end--) {
+          try {
+            return decodeIdentityPayload(bytes.subarray(0, end), sender);
+          } catch (error) {
+            if (end === 0) throw error;
+          }
+        }
+      }),
+    );
+    expect(broken).toMatch(/a payload was read that is none/);
+  });
+});
+
+describe('the oracle of certificates finds a verifier that', () => {
+  it('accepts what it has not looked at', () => {
+    const broken = brokenBy([...certificateTarget.seeds, ...readCorpus('certificate')], (input) =>
+      checkCertificate(input, () => ({ spiffeId: 'spiffe://shop.example/ns/default/sa/web' })),
+    );
+    expect(broken).toMatch(/is accepted|does not verify|not valid now|other URIs/);
+  });
+});
+
+describe('the oracle of texts finds', () => {
+  it('a timeout that grows, and a star that crosses a slash', () => {
+    expect(() => timeout('100m', parseTimeout, () => '1S')).toThrow(/longer than/);
+    expect(() => glob('/a*\n/a/b', (pattern, name) => name.startsWith(pattern.slice(0, 2)))).toThrow(Broken);
+    expect(() => glob('/a*\n/a/b', (pattern, name) => new Glob(pattern).matches(name))).not.toThrow();
+  });
+
+  it('a parser of configurations that throws what it likes', () => {
+    const broken = brokenBy(configTarget.seeds, (input) => checkConfig(input, JSON.parse));
+    expect(broken).toMatch(/it threw SyntaxError/);
   });
 });

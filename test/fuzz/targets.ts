@@ -8,6 +8,14 @@ const TARGETS = {
   client: () => import('./targets/client.ts'),
   relay: () => import('./targets/relay.ts'),
   nghttp2: () => import('./targets/nghttp2.ts'),
+  records: () => import('./targets/records.ts'),
+  'record-plaintext': () => import('./targets/record-plaintext.ts'),
+  handshake: () => import('./targets/handshake.ts'),
+  hello: () => import('./targets/hello.ts'),
+  'identity-payload': () => import('./targets/identity-payload.ts'),
+  certificate: () => import('./targets/certificate.ts'),
+  text: () => import('./targets/text.ts'),
+  config: () => import('./targets/config.ts'),
 } satisfies Record<string, () => Promise<{ target: Target }>>;
 
 export type TargetName = keyof typeof TARGETS;

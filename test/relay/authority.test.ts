@@ -19,6 +19,9 @@ describe('an :authority', () => {
   it.each([
     '',
     '.',
+    '..',
+    'a..b',
+    '.a',
     ':80',
     'a:',
     'a:0',
