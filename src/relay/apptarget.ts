@@ -4,7 +4,7 @@ import { openSocket } from '../transport/opensocket.ts';
 import type { Call, CallTarget } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
-import { type Dialled, Upstream } from './upstream.ts';
+import { type Dialled, Upstream, type UpstreamConnection, type UpstreamOptions } from './upstream.ts';
 import { SocketWire } from './wire.ts';
 
 const CONNECT_TIMEOUT_MS = 5000;
@@ -21,7 +21,8 @@ export class AppTarget implements CallTarget {
   onClosed: () => void = () => {};
   readonly #context: RelayContext;
 
-  constructor(context: RelayContext, config: AppConfig) {
+  /** `upstream`: what differs, for tests. */
+  constructor(context: RelayContext, config: AppConfig, upstream: Partial<UpstreamOptions> = {}) {
     this.#context = context;
     this.config = config;
     this.name = `the app of ${config.service}`;
@@ -32,6 +33,7 @@ export class AppTarget implements CallTarget {
       dial: () => this.#dial(),
       onConnection: () => this.#opened(),
       onClosed: (_connection, reason, detail) => this.#closed(reason, detail),
+      ...upstream,
     });
   }
 
@@ -63,8 +65,8 @@ export class AppTarget implements CallTarget {
     call.fail(error);
   }
 
-  retry(call: Call): void {
-    this.upstream.assign(call);
+  mayRetry(_call: Call, from: UpstreamConnection): boolean {
+    return from.mayRetry();
   }
 
   async #dial(): Promise<Dialled> {

@@ -52,8 +52,8 @@ export interface CallTarget {
   assign(call: Call): void;
   /** One of the target's upstreams could not take the call; nothing of it was sent. */
   reassign(call: Call, error: RelayError): void;
-  /** The upstream's other side has refused the call unprocessed: it goes to another one, or there again. */
-  retry(call: Call, refusedBy: Upstream): void;
+  /** The other side of `from` has refused the call unprocessed: may it be assigned once more? */
+  mayRetry(call: Call, from: UpstreamConnection): boolean;
   /** For errors that name where a call was going. */
   readonly lostCode: 'session-lost' | 'app-lost';
   readonly name: string;
@@ -346,7 +346,8 @@ export class Call implements StreamHandler, WheelEntry {
     if (++this.#refusals >= MAX_SENDS || this.#responseStarted || this.plan.list === NO_FIELDS) return false;
     const sent = this.#sent;
     const body = sent?.restore();
-    if ((sent !== undefined && body === undefined) || !from.mayRetry()) return false;
+    if (sent !== undefined && body === undefined) return false;
+    if (!this.plan.target.mayRetry(this, from)) return false;
     this.#body = body;
     this.#replayed = body === undefined ? 0 : body.length;
     this.#up = undefined;
@@ -354,7 +355,7 @@ export class Call implements StreamHandler, WheelEntry {
     if (from.session !== undefined) this.#session = undefined;
     this.delayed = true;
     this.#context.metrics.retries.of(this.plan.direction).inc();
-    this.plan.target.retry(this, from.upstream);
+    this.plan.target.assign(this);
     return true;
   }
 

@@ -3,7 +3,7 @@ import type { Call, CallTarget } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
 import { type Lookup, ResolvedName } from './resolver.ts';
-import type { Upstream } from './upstream.ts';
+import type { Upstream, UpstreamConnection } from './upstream.ts';
 
 export interface PeerTargetOptions {
   readonly service: string;
@@ -89,15 +89,16 @@ export class PeerTarget implements CallTarget {
     this.#choose(call, error);
   }
 
-  retry(call: Call, refusedBy: Upstream): void {
-    const tried = [...(call.tried ?? []), refusedBy];
-    const upstreams = this.#upstreams;
-    // When all have been tried, another round begins; the last to refuse has its turn only if it is alone.
-    const over = upstreams.every((upstream) => tried.includes(upstream));
-    call.tried = over
-      ? upstreams.filter((upstream) => upstreams.length > 1 && upstream === refusedBy)
-      : tried;
-    this.#choose(call, undefined);
+  /**
+   * To each endpoint once: its own sidecar has tried its app again already. To the same one, if there is no other, only
+   * behind a GOAWAY.
+   */
+  mayRetry(call: Call, from: UpstreamConnection): boolean {
+    const tried = [...(call.tried ?? []), from.upstream];
+    const others = this.#upstreams.some((upstream) => !tried.includes(upstream));
+    if ((!others && !from.connection.draining) || !from.mayRetry()) return false;
+    call.tried = others ? tried : tried.filter((upstream) => upstream !== from.upstream);
+    return true;
   }
 
   #choose(call: Call, lastError: RelayError | undefined): void {

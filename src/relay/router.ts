@@ -28,9 +28,7 @@ export const NOWHERE: CallTarget = {
   reassign(call: Call, error: RelayError): void {
     call.fail(error);
   },
-  retry(): void {
-    // Nothing is sent there, so nothing is refused.
-  },
+  mayRetry: () => false,
 };
 
 /** Is this content-type gRPC's (and not gRPC-Web's)? */

@@ -364,7 +364,7 @@ export class RelayWorld {
         name: SERVICE,
         assign: (call) => upstream.assign(call),
         reassign: (call, error) => call.fail(error),
-        retry: (call) => upstream.assign(call),
+        mayRetry: (_call, from) => from.mayRetry(),
       },
       refusal: path.startsWith('/denied') ? new RelayError('denied', 'this may not be called') : undefined,
     });

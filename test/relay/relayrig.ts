@@ -1,6 +1,7 @@
 import hpack from 'hpack.js';
 import type { HeaderList } from '../../src/hpack/headerlist.ts';
 import type { Message } from '../../src/http2/message.ts';
+import { AppTarget } from '../../src/relay/apptarget.ts';
 import type { CallPlan } from '../../src/relay/call.ts';
 import type { RelayContext } from '../../src/relay/context.ts';
 import { DownstreamConnection } from '../../src/relay/downstream.ts';
@@ -171,7 +172,7 @@ const CODES = [
 
 export interface RigOptions {
   direction?: 'egress' | 'ingress';
-  /** How many endpoints the service has. */
+  /** Endpoints of a peer's service; without, the other side is an app. */
   endpoints?: number;
   http2?: Partial<RelayContext['http2']>;
   upstream?: Partial<UpstreamOptions>;
@@ -182,7 +183,7 @@ export class Rig {
   readonly clock = new FakeClock();
   readonly context: RelayContext;
   readonly caller = new RawWire();
-  readonly target: PeerTarget;
+  readonly target: AppTarget | PeerTarget;
   readonly down: DownstreamConnection;
   /** Dials under way, oldest first, by endpoint. */
   readonly dials: Array<{
@@ -195,23 +196,16 @@ export class Rig {
   /** What admission says of the next calls. */
   verdict: Promise<RelayError | undefined> | undefined;
 
-  constructor({ direction = 'egress', endpoints = 1, http2 = {}, upstream = {} }: RigOptions = {}) {
+  constructor({ direction = 'egress', endpoints, http2 = {}, upstream = {} }: RigOptions = {}) {
     const context = contextOn(this.clock, http2);
     this.context = context;
-    this.target = new PeerTarget(context, {
-      service: 'greeter.shop',
-      endpoints: Array.from({ length: endpoints }, (_, i) => ({ host: `10.0.0.${i + 1}`, port: 15008 })),
-      random: () => 0,
-      makeUpstream: (host) =>
-        new Upstream(context, {
-          name: `greeter.shop at ${host}`,
-          kind: 'app',
-          maxConnections: 8,
-          dial: () => new Promise((resolve, reject) => this.dials.push({ host, resolve, reject })),
-          onClosed: (_connection, reason, detail) => this.ends.push([reason, detail]),
-          ...upstream,
-        }),
+    const over = (host: string): Partial<UpstreamOptions> => ({
+      dial: () => new Promise((resolve, reject) => this.dials.push({ host, resolve, reject })),
+      onClosed: (_connection, reason, detail) => this.ends.push([reason, detail]),
+      ...upstream,
     });
+    this.target =
+      endpoints === undefined ? appTarget(context, over('app')) : peerTarget(context, endpoints, over);
     const router: Router = {
       plan: (list, message) => this.#plan(direction, list, message),
       planLike: (_known, list, message) => this.#plan(direction, list, message),
@@ -271,6 +265,12 @@ export class Rig {
     await settled();
   }
 
+  /** Calls that are open at the other side, or wait. */
+  get load(): number {
+    const { target } = this;
+    return target instanceof AppTarget ? target.upstream.load : (target.upstreams[0]?.load ?? 0);
+  }
+
   /** How calls ended, as they were counted. */
   counted(path = '/shop.Greeter/SayHello', direction: 'egress' | 'ingress' = 'egress'): string[] {
     const { metrics } = this.context;
@@ -282,8 +282,30 @@ export class Rig {
 
   close(): void {
     this.down.end();
-    this.target.close();
+    if (this.target instanceof AppTarget) this.target.upstream.close();
+    else this.target.close();
   }
+}
+
+function appTarget(context: RelayContext, upstream: Partial<UpstreamOptions>): AppTarget {
+  const address = { kind: 'tcp', host: '127.0.0.1', port: 1 } as const;
+  return new AppTarget(context, { service: 'greeter.shop', address }, upstream);
+}
+
+function peerTarget(
+  context: RelayContext,
+  endpoints: number,
+  over: (host: string) => Partial<UpstreamOptions>,
+): PeerTarget {
+  return new PeerTarget(context, {
+    service: 'greeter.shop',
+    endpoints: Array.from({ length: endpoints }, (_, i) => ({ host: `10.0.0.${i + 1}`, port: 15008 })),
+    random: () => 0,
+    makeUpstream: (host) => {
+      const dial = (): Promise<Dialled> => Promise.reject(new Error('never dialled'));
+      return new Upstream(context, { name: host, kind: 'app', maxConnections: 8, dial, ...over(host) });
+    },
+  });
 }
 
 /** A response that ends with trailers. */

@@ -122,9 +122,9 @@ describe('the end of a whole connection', () => {
     expect(rig.caller.told()).toEqual([
       '3 HEADERS :status=200',
       '3 DATA "half"',
-      '1 HEADERS :status=200 grpc-status=14 hauberk-error=session-lost END',
+      '1 HEADERS :status=200 grpc-status=14 hauberk-error=app-lost END',
       '1 RST NO_ERROR',
-      '3 HEADERS grpc-status=14 hauberk-error=session-lost END',
+      '3 HEADERS grpc-status=14 hauberk-error=app-lost END',
     ]);
     expect(rig.counted()).toEqual(['UNAVAILABLE', 'UNAVAILABLE']);
   });

@@ -54,14 +54,28 @@ describe('a call reset with REFUSED_STREAM', () => {
     expect(second.told()).toEqual(['1 HEADERS', '1 DATA "request" END']);
     second.send(rst(1, E.REFUSED_STREAM));
     await settled();
-    expect(first.told()).toEqual(['1 HEADERS', '1 DATA "request" END', '3 HEADERS', '3 DATA "request" END']);
-    // Both have refused it: another round begins, at the one that did so first.
-    first.send(rst(3, E.REFUSED_STREAM));
+    // Each has had it once, and has tried its own app again: nobody is asked twice.
+    expect(first.told()).toEqual(['1 HEADERS', '1 DATA "request" END']);
+    expect(second.told()).toEqual([]);
+    expect(rig.caller.told()).toEqual(['1 RST REFUSED_STREAM']);
+    expect(retries()).toBe(1);
+  });
+
+  it('goes to the same endpoint again, if there is no other, only behind a GOAWAY', async () => {
+    make({ endpoints: 1 });
+    await rig.request(1, 'request');
+    const old = await rig.accept();
+    old.send(goaway(0, E.NO_ERROR));
     await settled();
+    const fresh = await rig.accept();
+    expect(fresh.told()).toEqual(['1 HEADERS', '1 DATA "request" END']);
+    fresh.send(rst(1, E.REFUSED_STREAM));
+    await settled();
+    expect(fresh.told()).toEqual([]);
     expect(rig.caller.told()).toEqual(['1 RST REFUSED_STREAM']);
   });
 
-  it('is sent three times at most; then the refusal is passed on, so that the caller may repeat it', async () => {
+  it('is sent to an app three times at most; then the refusal is passed on, so that the caller may repeat it', async () => {
     make();
     await rig.request(1, 'request');
     const app = await rig.accept();
@@ -305,9 +319,7 @@ describe('nothing else is sent again:', () => {
     (await rig.accept()).cut('socket-error');
     await settled();
     expect(rig.dials).toEqual([]);
-    expect(rig.caller.told()).toEqual([
-      '1 HEADERS :status=200 grpc-status=14 hauberk-error=session-lost END',
-    ]);
+    expect(rig.caller.told()).toEqual(['1 HEADERS :status=200 grpc-status=14 hauberk-error=app-lost END']);
   });
 
   it('a call up to the last stream of a GOAWAY whose connection then ended', async () => {
@@ -319,9 +331,7 @@ describe('nothing else is sent again:', () => {
     app.cut('peer-closed');
     await settled();
     expect(rig.dials).toEqual([]);
-    expect(rig.caller.told()).toEqual([
-      '1 HEADERS :status=200 grpc-status=14 hauberk-error=session-lost END',
-    ]);
+    expect(rig.caller.told()).toEqual(['1 HEADERS :status=200 grpc-status=14 hauberk-error=app-lost END']);
   });
 
   it('a call that our own caller refused', async () => {
