@@ -4,6 +4,7 @@ Prints what came of its calls as a line of JSON. Messages are made by hand, so t
 """
 import collections
 import concurrent.futures
+import faulthandler
 import json
 import random
 import sys
@@ -14,6 +15,7 @@ import grpc
 
 ADDRESS = sys.argv[1]
 WORKERS = 32
+PATIENCE = 30  # seconds; a call that nobody ends is to be told, not waited for
 HALF_AN_HOUR_US = 1_800_000_000
 OK = grpc.StatusCode.OK
 CANCELLED = grpc.StatusCode.CANCELLED
@@ -47,6 +49,9 @@ def responses(size, interval_us=0):
 
 UNARY = number(2, 100) + octets(3, payload(100))  # a SimpleRequest
 SLEEPY = responses(1, HALF_AN_HOUR_US)
+
+# Says where it hangs, should it.
+faulthandler.dump_traceback_later(90, exit=True)
 
 counts = collections.Counter()
 unexpected = []
@@ -87,7 +92,7 @@ duplex_call = channel.stream_stream(SERVICE + "FullDuplexCall")
 
 
 def half_cancelled(_):
-    call = unary_call.future(UNARY)
+    call = unary_call.future(UNARY, timeout=PATIENCE)
     allowed = [OK]
     if random.random() < 0.5:
         allowed.append(CANCELLED)
@@ -108,31 +113,35 @@ def first_message(_):
         yield responses(10)
         hold.wait()
 
-    call = duplex_call(requests())
+    call = duplex_call(requests(), timeout=PATIENCE)
     try:
         next(call)
         call.cancel()
         end("first message", OK, "", OK)
     except grpc.RpcError as error:
         end("first message", error.code(), error.details(), OK)
-    hold.set()
+    finally:
+        hold.set()
 
 
 def half_closes(i):
-    _, call = input_call.with_call(octets(1, payload(n)) for n in range(i % 4))
+    call = input_call.future((octets(1, payload(n)) for n in range(i % 4)), timeout=PATIENCE)
     end("half-closes", call.code(), call.details(), OK)
 
 
 def metadata(i):
     fields = [(f"x-meta-{n}", "v" * 300 + str(i)) for n in range(20)]
-    _, call = empty_call.with_call(b"", metadata=fields)
+    call = empty_call.future(b"", metadata=fields, timeout=PATIENCE)
     end("metadata", call.code(), call.details(), OK)
 
 
 def small_messages(_):
-    call = duplex_call(responses(1) for _ in range(100))
-    for _ in call:
-        pass
+    call = duplex_call((responses(1) for _ in range(100)), timeout=PATIENCE)
+    try:
+        for _ in call:
+            pass
+    except grpc.RpcError:
+        pass  # its code says it
     end("small messages", call.code(), call.details(), OK)
 
 
@@ -143,6 +152,7 @@ each(500, half_closes)
 each(300, metadata)
 each(WORKERS, small_messages)
 time.sleep(1)  # idle, but for keepalive
-_, last = empty_call.with_call(b"")
+last = empty_call.future(b"", timeout=PATIENCE)
 end("last", last.code(), last.details(), OK)
+channel.close()
 print(json.dumps({"counts": counts, "unexpected": unexpected}))
