@@ -28,6 +28,10 @@ const NAME_MEMO = { slots: 256, longestKey: 40, keyOctets: 8_192 };
 /** Raw literals below this are read faster than looked up. */
 const SHORTEST_MEMOISED = 4;
 
+/** Fields of most lists. */
+const USUAL_FIELDS = 32;
+const NO_FIELD = STATIC_FIELDS[0] as HeaderField;
+
 interface FieldName {
   readonly text: string;
   readonly rule: NameRule;
@@ -48,6 +52,8 @@ export class Decoder {
   readonly #maxFields: number;
   readonly #table: DynamicTable;
   readonly #integer = new IntegerReader();
+  /** What is being decoded: made into an array of the right length at the end. */
+  readonly #fields: HeaderField[] = [];
   readonly #blocks: Memo<HeaderList> | null;
   readonly #literals: Memo<HeaderField> | null;
   /** `changes` of the table for which #blocks holds. */
@@ -132,7 +138,8 @@ export class Decoder {
     const table = this.#table;
     const maxListSize = this.#maxListSize;
     const maxFields = this.#maxFields;
-    const fields: HeaderField[] = [];
+    const fields = this.#fields;
+    let count = 0;
     let size = 0;
     let oversize = false;
     let at = this.#readSizeUpdates(buf, start, end);
@@ -157,10 +164,14 @@ export class Decoder {
         at = this.#at;
       }
       size += field.size;
-      if (size > maxListSize || fields.length >= maxFields) oversize = true;
-      if (!oversize) fields.push(field);
+      if (size > maxListSize || count >= maxFields) oversize = true;
+      if (!oversize) fields[count++] = field;
     }
-    return new HeaderList(fields, size, oversize);
+    const list = new HeaderList(fields.slice(0, count), size, oversize);
+    // What a long list held must not be kept; what a usual one did is overwritten by the next.
+    if (fields.length > USUAL_FIELDS) fields.length = 0;
+    else fields.fill(NO_FIELD, 0, count);
+    return list;
   }
 
   #indexed(index: number): HeaderField {

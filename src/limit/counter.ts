@@ -33,8 +33,11 @@ export function limiterOptions(limit: LimitConfig): { points: number; duration: 
 
 /** Counts in this process; a window's memory is freed by a timer when it ends. */
 export class MemoryCounter implements WindowCounter {
-  /** Nobody else takes points from these windows, so a block that is held in reserve is lost to no one. */
-  readonly block: number = 64;
+  /**
+   * Nobody else takes points from these windows, so a block that is held in reserve is lost to no one. One read may
+   * bring hundreds of calls, and the next block comes after it at the earliest.
+   */
+  readonly block: number = 1024;
   readonly limiter: MemoryLimiter;
   readonly #max: number;
 

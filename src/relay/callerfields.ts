@@ -18,16 +18,26 @@ export function callerFields(peer: string, sessionId: string): readonly HeaderFi
 
 /** The list without what a caller says of itself in those fields, and `own` in their place; itself if that changes nothing. */
 export function withCaller(list: HeaderList, own: readonly HeaderField[]): HeaderList {
-  const fields: HeaderField[] = [];
+  const given = list.fields;
+  let left = 0;
   let size = 0;
-  for (const field of list.fields) {
+  for (let i = 0; i < given.length; i++) {
+    const field = given[i] as HeaderField;
     if (saysWhoCalls(field)) continue;
-    fields.push(field);
+    left++;
     size += field.size;
   }
-  if (own.length === 0 && fields.length === list.fields.length) return list;
-  for (const field of own) {
-    fields.push(field);
+  if (own.length === 0 && left === given.length) return list;
+  // Of the right length from the start: this is made for every call whose list is its own.
+  const fields = new Array<HeaderField>(left + own.length);
+  let at = 0;
+  for (let i = 0; i < given.length; i++) {
+    const field = given[i] as HeaderField;
+    if (left === given.length || !saysWhoCalls(field)) fields[at++] = field;
+  }
+  for (let i = 0; i < own.length; i++) {
+    const field = own[i] as HeaderField;
+    fields[at++] = field;
     size += field.size;
   }
   return new HeaderList(fields, size, false);
