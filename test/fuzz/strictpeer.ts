@@ -342,12 +342,13 @@ export class StrictPeer {
   #onSettings(flags: number, id: number, payload: Buffer): void {
     claim(id === 0 && payload.length % 6 === 0, 'malformed SETTINGS');
     if ((flags & 1) === 0) {
-      claim(this.#settingsDue, 'SETTINGS twice');
       this.#settingsDue = false;
       for (const [setting, value] of pairsOf(payload)) {
-        if (setting === 4) this.#receiveInitial = value;
         claim(setting !== 4 || value <= MAX, 'SETTINGS_INITIAL_WINDOW_SIZE out of range');
         claim(setting !== 2 || value <= 1, 'SETTINGS_ENABLE_PUSH out of range');
+        if (setting !== 4) continue;
+        for (const stream of this.#streams.values()) stream.receive += value - this.#receiveInitial;
+        this.#receiveInitial = value;
       }
       return;
     }
