@@ -8,7 +8,7 @@ import { systemClock } from '../../src/clock/clock.ts';
 import { loadIdentity } from '../../src/identity/load.ts';
 import { DATA, PING as PING_RECORD, PONG } from '../../src/transport/record.ts';
 import { Attacker, eventually, opening, type PeerOptions, rogueRecords } from '../harness/attacker.ts';
-import { Download } from '../harness/greeter-methods.ts';
+import { Chat, Download } from '../harness/greeter-methods.ts';
 import {
   block,
   data,
@@ -427,13 +427,30 @@ describe('cancels of many calls at once', () => {
   }
 
   it.each([
-    ['peers’ do not make an app close the connection that all share', asPeer],
-    ['apps’ do not make a peer end the session that all share', asApp],
-  ])('%s', async (_what, connect) => {
+    ['peers’ do not make an app close the connection that all share', asPeer, 2 * CALLS],
+    ['apps’ do not make a peer end the session that all share', asApp, 3 * CALLS],
+  ])('%s', async (_what, connect, most) => {
     const mark = await pair.web.audit.mark();
     const { ok } = steady;
-    // Calls that lost their connection would be among those that failed.
+    // A call that lives through it all, on connections that the cancelled ones share.
+    const { call, answer } = pair.newClient().bidi(Chat);
+    let echoed = 0;
+    call.on('data', () => echoed++);
+    const echo = async (n: number): Promise<void> => {
+      call.write({ data: Buffer.from('still there?') });
+      await eventually(() => echoed === n || call.destroyed);
+      expect(echoed).toBe(n);
+    };
+    await echo(1);
+    const told = (): number => pair.app.sightings.filter(({ what }) => what === 'cancelled').length;
+    const before = told();
     await unfelt(() => cancelAll(connect));
+    await steady.more(50);
+    await echo(2);
+    // What each connection of the app bears: 800 at once and 30 a second.
+    expect(told() - before).toBeLessThan(most);
+    call.end();
+    expect((await answer).code).toBe(0);
     const since = (await pair.web.audit.all()).filter(({ seq }) => seq > mark);
     expect(since.filter((e) => e.type === 'connection.closed' && e.side === 'peer')).toEqual([]);
     measured.push(`${3 * CALLS} cancels at once | ${steady.ok - ok} healthy calls meanwhile`);
