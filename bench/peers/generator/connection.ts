@@ -2,7 +2,27 @@ import { connect, type Socket } from 'node:net';
 import { Decoder } from '../../../src/hpack/decoder.ts';
 import type { HeaderList } from '../../../src/hpack/headerlist.ts';
 import { BenchError } from '../errors.ts';
-import { FRAME_HEADER, frameHeader, type RequestFrames } from './request.ts';
+import {
+  ACK,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  FRAME_HEADER,
+  frameHeader,
+  GOAWAY,
+  HAS_PRIORITY,
+  HEADER_TABLE_SIZE,
+  HEADERS,
+  INITIAL_WINDOW_SIZE,
+  MAX_CONCURRENT_STREAMS,
+  PADDED,
+  PING,
+  PRIORITY,
+  RST_STREAM,
+  SETTINGS,
+  WINDOW_UPDATE,
+} from './frame.ts';
+import type { RequestFrames } from './request.ts';
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const LARGEST_FRAME = 16_384; // the default, which we leave
@@ -11,23 +31,6 @@ const READ_BUFFER = Buffer.allocUnsafeSlow(65_536); // of all connections: what 
 const HELD = READ_BUFFER.length + FRAME_HEADER + LARGEST_FRAME;
 const WRITE_BUFFER = 16_384;
 
-// RFC 9113, section 6.
-const DATA = 0x0;
-const HEADERS = 0x1;
-const PRIORITY = 0x2;
-const RST_STREAM = 0x3;
-const SETTINGS = 0x4;
-const PING = 0x6;
-const GOAWAY = 0x7;
-const WINDOW_UPDATE = 0x8;
-const ACK = 0x1;
-const END_STREAM = 0x1;
-const END_HEADERS = 0x4;
-const PADDED = 0x8;
-const HAS_PRIORITY = 0x20;
-const HEADER_TABLE_SIZE = 0x1;
-const MAX_CONCURRENT_STREAMS = 0x3;
-const INITIAL_WINDOW_SIZE = 0x4;
 const DEFAULT_TABLE_SIZE = 4_096;
 const DEFAULT_WINDOW = 65_535;
 

@@ -1,4 +1,5 @@
 import { AUTHORITY, framed, type Load, pathOf } from '../load.ts';
+import { DATA, END_HEADERS, END_STREAM, FRAME_HEADER, frameHeader, HEADERS, writeStreamId } from './frame.ts';
 
 // HPACK (RFC 7541). What is the same in all calls enters the server's dynamic table with the first call of a
 // connection and is an index from then on; what differs is a literal without indexing, as tracing libraries and
@@ -21,12 +22,6 @@ const TIMEOUTS = 10 ** TIMEOUT_DIGITS - LEAST_TIMEOUT;
 const TRACE_DIGITS = 32;
 const SPAN_DIGITS = 16;
 const COUNTED_DIGITS = 8; // the last ones of each id; those before them are the run's
-
-export const FRAME_HEADER = 9;
-const DATA = 0x0;
-const HEADERS = 0x1;
-const END_STREAM = 0x1;
-const END_HEADERS = 0x4;
 
 interface Template {
   readonly octets: Buffer;
@@ -113,19 +108,6 @@ function field(kind: number, nameIndex: number, name: string, value: string): Bu
     nameIndex === NEW_NAME ? text(name) : Buffer.alloc(0),
     text(value),
   ]);
-}
-
-/** On stream 0; `writeStreamId` gives another. */
-export function frameHeader(length: number, type: number, flags: number): Buffer {
-  const header = Buffer.alloc(FRAME_HEADER);
-  header.writeUIntBE(length, 0, 3);
-  header[3] = type;
-  header[4] = flags;
-  return header;
-}
-
-function writeStreamId(into: Buffer, frameAt: number, streamId: number): void {
-  into.writeUInt32BE(streamId, frameAt + 5);
 }
 
 const DIGITS = Buffer.from('0123456789abcdef');
