@@ -146,6 +146,8 @@ export class ReceiveWindow {
     for (const stream of open()) {
       stream.moveReceiveWindow(moved);
       this.#granted += moved;
+      // What was less than half a window may be more than one now, and the peer waits for it.
+      this.#payStream(stream, 0);
     }
     return true;
   }

@@ -142,6 +142,18 @@ describe('when half of queueBytes is held', () => {
     expect(sender.peer.connection.ended).toBe(false);
   });
 
+  it('a stream that was drained, and owed credit of less than half a wide window, is paid and goes on', () => {
+    const sender = new Sender(16 * MIB, 256 * KIB);
+    const drained = sender.open();
+    sender.send(drained, 20 * KIB);
+    sender.pass(drained);
+    expect(sender.window(drained)).toBe(WIDE - 20 * KIB);
+    for (let i = 0; i < 4; i++) sender.send(sender.open());
+    expect(sender.changes).toEqual([NARROW]);
+    expect(sender.window(drained)).toBeGreaterThanOrEqual(NARROW);
+    expect(sender.send(drained)).toBeGreaterThan(0);
+  });
+
   it('they are wide again at the sweep after less than a quarter is held', () => {
     const sender = new Sender(16 * MIB, 256 * KIB);
     const ids = [sender.open(), sender.open(), sender.open()];

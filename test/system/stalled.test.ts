@@ -14,7 +14,7 @@ const WINDOW = 16 * 1024; // octets; what a stalled reader lets itself be given 
 const BODY = Buffer.alloc(192 * 1024);
 for (let at = 0; at < BODY.length; at += 4) BODY.writeUInt32BE((at * 2_654_435_761) >>> 0, at);
 /** What a sidecar may grow by for each connection on which 1,000 streams stall. */
-const GROWTH = 64; // MiB
+const GROWTH = 80; // MiB
 
 /** Node's own clients and servers refuse streams when a connection takes 10 MB. */
 const ROOMY = { maxSessionMemory: 1000 } as object;
