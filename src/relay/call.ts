@@ -63,6 +63,7 @@ export interface CallTarget {
 const KEPT_LIST = 4096; // octets, RFC 9113 section 6.5.2
 /** Who opens streams only to reset them waits less for an answer. */
 const LONG_WAIT_MS = 1000;
+const NOTHING = Buffer.alloc(0);
 const NO_FIELDS = HeaderList.of([]);
 /** How often a call is sent at most, if it is refused unprocessed. */
 const MAX_SENDS = 3;
@@ -88,6 +89,8 @@ export class Call implements StreamHandler, WheelEntry {
   /** What came before `up` was there. */
   #body: ChunkQueue | undefined;
   #requestFin: boolean;
+  /** There is no DATA at all. A half-close in DATA stays there: gRPC servers wait for it ("gRPC over HTTP/2", Requests). */
+  readonly #endedByHeaders: boolean;
   #requestTrailers: HeaderList | undefined;
   /** What could be sent again; null if that is not whole any more. */
   #sent: SentOctets | null | undefined;
@@ -109,6 +112,7 @@ export class Call implements StreamHandler, WheelEntry {
     this.plan = plan;
     this.#down = down;
     this.#requestFin = fin;
+    this.#endedByHeaders = fin;
     this.#session = session;
     this.#startedAt = context.clock.monotonic();
     session?.callStarted();
@@ -154,9 +158,12 @@ export class Call implements StreamHandler, WheelEntry {
     const body = this.#body;
     this.#body = undefined;
     const trailers = this.#requestTrailers;
-    const up = to.connection.open(this.#listToSend(), this.#requestFin && trailers === undefined, this, body);
+    const fin = this.#requestFin && trailers === undefined;
+    const endApart = fin && !this.#endedByHeaders && (body === undefined || body.length === 0);
+    const up = to.connection.open(this.#listToSend(), fin && !endApart, this, body);
     this.#up = up;
     if (trailers !== undefined) up.sendTrailers(trailers);
+    else if (endApart) up.send(NOTHING, 0, 0, true);
     if (this.plan.list.size > KEPT_LIST) this.plan = { ...this.plan, source: NO_FIELDS, list: NO_FIELDS };
   }
 

@@ -73,6 +73,19 @@ describe('frame by frame', () => {
     expect(app.told()).toEqual(['7 DATA "" END']);
   });
 
+  it('a half-close in an empty DATA frame stays there when the call has waited: gRPC servers look for it', async () => {
+    rig = new Rig();
+    await send(rig.caller, headers(1, block(REQUEST)), data(1, '', END_STREAM));
+    await send(rig.caller, headers(3, block(REQUEST), END_HEADERS | END_STREAM));
+    await send(rig.caller, headers(5, block(REQUEST)), data(5, 'x'), data(5, '', END_STREAM));
+    app = await rig.accept();
+    await settled();
+    const told = app.told();
+    expect(told.filter((line) => line.startsWith('1 '))).toEqual(['1 HEADERS', '1 DATA "" END']);
+    expect(told.filter((line) => line.startsWith('3 '))).toEqual(['3 HEADERS END']);
+    expect(told.filter((line) => line.startsWith('5 '))).toEqual(['5 HEADERS', '5 DATA "x" END']);
+  });
+
   it('the answer’s end goes on when it comes, in an empty DATA frame too', async () => {
     await up();
     await send(rig.caller, OPEN, data(3, '', END_STREAM));
