@@ -13,6 +13,7 @@ import {
   randomBytes,
   verify,
 } from 'node:crypto';
+import { discard } from './discard.ts';
 import { CryptoError } from './errors.ts';
 import {
   assertHkdfLength,
@@ -75,7 +76,11 @@ class NativeAead implements Aead {
     const end = endInside(out, at, plaintext.length + TAG_LENGTH);
     const cipher = createCipheriv('aes-256-gcm', key, nonce);
     if (ad.length > 0) cipher.setAAD(ad);
-    if (plaintext.length > 0) out.set(cipher.update(plaintext), at);
+    if (plaintext.length > 0) {
+      const ciphertext = cipher.update(plaintext);
+      out.set(ciphertext, at);
+      discard(ciphertext);
+    }
     cipher.final();
     out.set(cipher.getAuthTag(), end - TAG_LENGTH);
     return end;

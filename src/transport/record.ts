@@ -1,3 +1,4 @@
+import { discard } from '../crypto/discard.ts';
 import type { CipherState } from '../noise/cipherstate.ts';
 import { giveBuffer, takeBuffer } from './bufferpool.ts';
 import { RecordError } from './errors.ts';
@@ -255,6 +256,7 @@ export class RecordReader {
     if (end !== plain.length) checkPadding(plain, end);
     if (type === KEY_UPDATE) this.#keyUpdate(end - RECORD_HEADER);
     this.#sink.record(type, plain.subarray(RECORD_HEADER, end));
+    discard(plain);
   }
 
   #keyUpdate(payload: number): void {
