@@ -15,9 +15,9 @@ function closedPort() {
 }
 
 /**
- * Frees the memory of a large buffer at once, if it has an ArrayBuffer to itself; afterwards it may have no octets. For what the
- * runtime allocates for each read and each cipher call: left to the collector, which hardly sees it, it piles up until
- * full collections run for it, several a second under load.
+ * Frees the memory of a large buffer at once, if it has an ArrayBuffer to itself; afterwards it may have no octets. For
+ * what node:crypto allocates for each call: left to the collector, which hardly sees it, it piles up until full
+ * collections run for it, several a second under load. Not for what sockets read: Node 20 does not bear that.
  */
 export function discard(buf: Uint8Array): void {
   const memory = buf.buffer as ArrayBuffer;
