@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
 import { systemClock } from '../../clock/clock.ts';
 import { loadConfig } from '../../config/load.ts';
 import type { Sidecar } from '../../sidecar/sidecar.ts';
 import { openLogger } from '../../telemetry/log.ts';
 import { Exit } from '../exit.ts';
+import { boundNewSpace, holdNewSpace } from '../newspace.ts';
 import { print } from '../terminal.ts';
 import { version } from '../version.ts';
 
@@ -14,9 +14,7 @@ const SIGNALS = { SIGTERM: 15, SIGINT: 2 } as const;
 
 /** `hauberk run`: until a signal. The first one drains, the second ends at once. */
 export async function run(file: string): Promise<void> {
-  // Records and reads are large and short-lived, and only a scavenge frees them. A new space that grows makes
-  // scavenges rare, so that their memory piles up until full collections take over; see bench/README.md.
-  setFlagsFromString('--semi-space-growth-factor=1');
+  holdNewSpace();
   const configFile = resolve(file);
   const config = await loadConfig(configFile);
   const configSha256 = createHash('sha256')
@@ -36,6 +34,7 @@ export async function run(file: string): Promise<void> {
   process.on('SIGHUP', () => sidecar.reopenAudit());
   const over = shutDownOnSignal(sidecar);
   print(readyLine(sidecar));
+  boundNewSpace();
   await over;
 }
 
