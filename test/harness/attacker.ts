@@ -110,10 +110,10 @@ export class Attacker {
   }
 
   /** Listens as a called app; `onConnection` gets each connection of a sidecar. */
-  static async listen(onConnection: (attacker: Attacker) => void): Promise<string> {
+  static async listen(onConnection: (attacker: Attacker) => void, announced = settings()): Promise<string> {
     return listen((socket) => {
       socket.setNoDelay(true);
-      onConnection(Attacker.#onSocket(socket, true, settings()));
+      onConnection(Attacker.#onSocket(socket, true, announced));
     });
   }
 

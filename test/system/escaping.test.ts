@@ -57,6 +57,8 @@ beforeAll(async () => {
   const loud = { log: { level: 'debug' } };
   greeter = await world.sidecar('greeter', {
     ...loud,
+    // Each text comes on a session of its own, and hundreds of handshakes a second are meant here.
+    handshake: { burstPerAddress: 10_000, ratePerAddress: 10_000 },
     ingress: {
       apps: [{ service: SERVICE, address: app.address }],
       allow: [{ peer: world.spiffeId('*'), methods: ['/shop.Greeter/*', SayHello.path] }],
