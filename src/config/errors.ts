@@ -1,3 +1,5 @@
+import { printable } from './pointer.ts';
+
 /** What can be wrong with a configuration. Stable, for programs that load one. */
 export type ConfigErrorCode =
   | 'file-unreadable'
@@ -47,11 +49,13 @@ export class ConfigError extends Error {
   /** In the order of the file; never empty. */
   readonly issues: readonly ConfigIssue[];
 
-  constructor(file: string, issues: readonly ConfigIssue[], cause?: unknown) {
+  constructor(file: string, given: readonly ConfigIssue[], cause?: unknown) {
+    // Parts of values stand in messages; whatever a file holds, a terminal shows it as text.
+    const issues = given.map((issue) => ({ ...issue, message: printable(issue.message) }));
     const listed = issues.slice(0, LISTED).map((issue) => renderIssue(file, issue));
     if (issues.length > LISTED) listed.push(`${file}: and ${issues.length - LISTED} more problems`);
     super(listed.join('\n'), cause === undefined ? undefined : { cause });
-    this.code = issues[0].code;
+    this.code = (issues[0] as ConfigIssue).code;
     this.file = file;
     this.issues = issues;
   }

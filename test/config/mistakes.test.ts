@@ -359,6 +359,12 @@ it('an issue is rendered as file:line:column, or with its variable', () => {
   );
 });
 
+it('no control character of a value gets into a message', () => {
+  const issues = issuesOf(`${LEAST}probes: { http: "127.0.0.\\x1b[31m\\x03:1", grpc: "\\u202e:x" }\n`);
+  expect(issues.length).toBeGreaterThan(0);
+  for (const { message } of issues) expect(message).not.toMatch(/[\x00-\x1f\x7f-\x9f\u202e]/);
+});
+
 it('the complete file has no mistakes', () => {
   expect(issuesOf(COMPLETE)).toEqual([]);
 });
