@@ -64,11 +64,13 @@ export class Egress {
   /** Binds the shared listeners and those of single routes. Rejects with ListenError. */
   async listen(addresses: readonly ListenAddress[]): Promise<void> {
     const accept = (socket: Socket, listener: Listener): void => this.#accept(socket, listener, undefined);
-    this.shared.push(...(await Listener.openAll('egress.listen', addresses, accept, this.#context.skipped)));
+    this.shared.push(
+      ...(await Listener.openAll('egress.listen', addresses, 'shared', accept, this.#context.skipped)),
+    );
     for (const route of this.#routes) {
       const { listen, service } = route.config;
       if (listen === undefined) continue;
-      const listener = await Listener.open(`listen of the route ${service}`, listen, (socket) =>
+      const listener = await Listener.open(`listen of the route ${service}`, listen, 'shared', (socket) =>
         this.#accept(socket, listener, route),
       );
       this.own.set(service, listener);

@@ -68,7 +68,7 @@ export class Ingress {
   async listen(addresses: readonly ListenAddress[]): Promise<void> {
     const accept = (socket: Socket): void => this.#acceptor.accept(socket);
     this.#listeners.push(
-      ...(await Listener.openAll('ingress.listen', addresses, accept, this.#context.skipped)),
+      ...(await Listener.openAll('ingress.listen', addresses, 'shared', accept, this.#context.skipped)),
     );
   }
 

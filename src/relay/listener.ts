@@ -2,6 +2,7 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { formatAddress } from '../config/address.ts';
 import type { ListenAddress } from '../config/config.ts';
+import { adoptSocket } from '../transport/opensocket.ts';
 
 /** A listener could not be bound. */
 export class ListenError extends Error {
@@ -15,6 +16,15 @@ export class ListenError extends Error {
   }
 }
 
+/** Takes a connection over. */
+export type OnSocket = (socket: Socket, listener: Listener) => void;
+
+/**
+ * What sockets read into: each something of its own, as node's servers need it, or what openSocket() has, with octets
+ * that are valid only until the 'data' listener returns.
+ */
+export type Reads = 'own' | 'shared';
+
 /** One bound address that hands on the connections it accepts. */
 export class Listener {
   /** What was bound: the real port where the configuration says 0. */
@@ -22,12 +32,14 @@ export class Listener {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(server: Server, address: ListenAddress) {
+  private constructor(server: Server, address: ListenAddress, onSocket: OnSocket, reads: Reads) {
     this.#server = server;
     this.address = address;
-    server.on('connection', (socket) => {
+    server.on('connection', (accepted) => {
+      const socket = reads === 'shared' ? adoptSocket(accepted) : accepted;
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
+      onSocket(socket, this);
     });
   }
 
@@ -44,17 +56,18 @@ export class Listener {
   static async open(
     what: string,
     address: ListenAddress,
-    onSocket: (socket: Socket) => void,
+    reads: Reads,
+    onSocket: OnSocket,
   ): Promise<Listener> {
     if (address.kind === 'unix') removeStaleSocket(what, address.path);
     // A peer's FIN must not end our side before the rest has gone out; HTTP/2 and the channel end it.
     const server = createServer({
       allowHalfOpen: true,
+      pauseOnConnect: reads === 'shared', // until adoptSocket() has it
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: 30_000,
     });
-    server.on('connection', onSocket);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) => reject(listenError(what, address, cause)));
       if (address.kind === 'unix') listenOnSocket(server, address.path, resolve);
@@ -64,10 +77,10 @@ export class Listener {
           resolve,
         );
     });
-    if (address.kind === 'unix') return new Listener(server, address);
+    if (address.kind === 'unix') return new Listener(server, address, onSocket, reads);
     const bound = server.address();
     const port = bound !== null && typeof bound === 'object' ? bound.port : address.port;
-    return new Listener(server, { kind: 'tcp', host: address.host, port });
+    return new Listener(server, { kind: 'tcp', host: address.host, port }, onSocket, reads);
   }
 
   /**
@@ -77,15 +90,15 @@ export class Listener {
   static async openAll(
     what: string,
     addresses: readonly ListenAddress[],
-    onSocket: (socket: Socket, listener: Listener) => void,
+    reads: Reads,
+    onSocket: OnSocket,
     onSkipped: (error: ListenError) => void,
   ): Promise<Listener[]> {
     const opened: Listener[] = [];
     let skipped: ListenError | undefined;
     for (const address of addresses) {
       try {
-        const listener = await Listener.open(what, address, (socket) => onSocket(socket, listener));
-        opened.push(listener);
+        opened.push(await Listener.open(what, address, reads, onSocket));
       } catch (error) {
         if (!(error instanceof ListenError) || !error.familyMissing) {
           for (const listener of opened) listener.destroy();

@@ -66,7 +66,7 @@ export class Opening {
   };
 
   readonly #onData = (octets: Buffer): void => {
-    this.#read = this.#read.length === 0 ? octets : Buffer.concat([this.#read, octets]);
+    this.#read = Buffer.concat([this.#read, octets]); // a copy: they are valid only until this returns
     this.#decide();
   };
 

@@ -164,8 +164,8 @@ export class Sidecar {
     const { http, grpc } = config.probes;
     const probe = (socket: Socket): void => this.#probes.accept(socket);
     const health = (socket: Socket): void => this.#health.accept(socket);
-    this.#probeListeners.http.push(...(await Listener.openAll('probes.http', http, probe, skipped)));
-    this.#probeListeners.grpc.push(...(await Listener.openAll('probes.grpc', grpc, health, skipped)));
+    this.#probeListeners.http.push(...(await Listener.openAll('probes.http', http, 'own', probe, skipped)));
+    this.#probeListeners.grpc.push(...(await Listener.openAll('probes.grpc', grpc, 'own', health, skipped)));
     listening.done();
     const { egress, ingress, routes } = this.bound;
     recorder.record({ type: 'sidecar.ready', listeners: [...egress, ...Object.values(routes), ...ingress] });

@@ -334,7 +334,7 @@ export class RelayWorld {
     const egress = new Egress(this.#context, [{ config: ROUTE, target }], 1000);
     const { openAll } = Listener;
     let accept: (socket: Socket, listener: Listener) => void = () => {};
-    Listener.openAll = async (_what, _addresses, onSocket) => {
+    Listener.openAll = async (_what, _addresses, _reads, onSocket) => {
       accept = onSocket;
       return [];
     };
