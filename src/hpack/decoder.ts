@@ -170,7 +170,7 @@ export class Decoder {
     const list = new HeaderList(fields.slice(0, count), size, oversize);
     // What a long list held must not be kept; what a usual one did is overwritten by the next.
     if (fields.length > USUAL_FIELDS) fields.length = 0;
-    else fields.fill(NO_FIELD, 0, count);
+    else for (let i = 0; i < count; i++) fields[i] = NO_FIELD;
     return list;
   }
 

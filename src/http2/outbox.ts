@@ -1,4 +1,5 @@
 import { FRAME_HEADER } from './frame.ts';
+import { CopyTarget } from './octetcopy.ts';
 import type { ByteSink } from './sink.ts';
 
 /**
@@ -10,6 +11,7 @@ export class Outbox {
   readonly #schedule: () => void;
   readonly #start: number;
   readonly #limit: number;
+  readonly #target = new CopyTarget();
   #buf: Buffer | undefined;
   #pos = 0;
   #scheduled = false;
@@ -85,6 +87,7 @@ export class Outbox {
     // Closed, also by the write just made: what still comes goes nowhere.
     const buf = this.#closed ? Buffer.allocUnsafe(this.#limit) : this.#sink.acquire();
     this.#buf = buf;
+    this.#target.use(buf);
     this.#pos = this.#start;
     this.touch();
     return buf;
@@ -125,22 +128,11 @@ export class Outbox {
   /** Copies the octets [start, end) of `src`, over as many buffers as they need. */
   bytes(src: Uint8Array, start: number, end: number): void {
     while (start < end) {
-      const buf = this.#room(1);
+      this.#room(1);
       const n = Math.min(end - start, this.#limit - this.#pos);
-      copy(src, start, buf, this.#pos, n);
+      this.#target.copy(src, start, this.#pos, n);
       this.#pos += n;
       start += n;
     }
   }
-}
-
-/** Up to so many octets a loop beats the call into the runtime, and the view that it takes, which is garbage at once. */
-const LOOP_COPY = 160;
-
-function copy(src: Uint8Array, from: number, dst: Buffer, to: number, n: number): void {
-  if (n > LOOP_COPY) {
-    dst.set(src.subarray(from, from + n), to);
-    return;
-  }
-  for (let i = 0; i < n; i++) dst[to + i] = src[from + i] as number;
 }
