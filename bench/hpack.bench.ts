@@ -128,7 +128,7 @@ function blocksOf(lists: readonly HeaderList[]): { warm: Buffer[]; blocks: Buffe
   const encoder = new Encoder();
   const copy = (list: HeaderList): Buffer => {
     const length = encoder.encode(list);
-    return Buffer.from(encoder.block.subarray(0, length));
+    return Buffer.from(encoder.block.octets.subarray(0, length));
   };
   const warm = Array.from({ length: 3 }, () => copy(lists[0] as HeaderList));
   return { warm, blocks: lists.map(copy) };

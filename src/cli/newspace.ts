@@ -4,6 +4,12 @@ import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 /** Octets, both halves together: calls under way are a small part of it, and it is no burden to a small container. */
 const ENOUGH = 8 * 1024 * 1024;
 
+/**
+ * The new space is too small for several threads to share its collection: waking them, many times a second, costs more
+ * than they do.
+ */
+const SCAVENGE_ALONE = '--no-parallel-scavenge';
+
 function size(): number {
   return getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space')?.space_size ?? ENOUGH;
 }
@@ -26,6 +32,7 @@ export function holdNewSpace(): void {
  * reads its flag for the largest size only before it starts, but the factor by which it grows each time.
  */
 export function boundNewSpace(): void {
+  setFlagsFromString(SCAVENGE_ALONE);
   let allowed = size() < ENOUGH;
   allowGrowth(allowed);
   new PerformanceObserver(() => {

@@ -3,6 +3,7 @@ import type { HeaderField } from './field.ts';
 import type { HeaderList } from './headerlist.ts';
 import { LONGEST_INTEGER, writeInteger } from './integer.ts';
 import { INDEXABLE_COUNT } from './namerule.ts';
+import { newView } from './octetview.ts';
 import { STATIC_LENGTH } from './statictable.ts';
 import { writeRaw, writeShortest } from './stringliteral.ts';
 
@@ -29,6 +30,17 @@ const BLOCKS_BETWEEN_MEMOS = 2048;
 const BLOCKS_BETWEEN_EVICTIONS = 32;
 const DOORKEEPER_SLOTS = 64;
 
+/** The octets of a header block, and a view of them for whoever copies them. */
+export interface Block {
+  readonly octets: Buffer;
+  readonly view: DataView;
+}
+
+function newBlock(length: number): Block {
+  const octets = Buffer.allocUnsafeSlow(length);
+  return { octets, view: newView(octets) };
+}
+
 let encoders = 0;
 
 /**
@@ -44,12 +56,12 @@ export class Encoder {
    * What `encode` wrote, from 0 to its result. To be read before the next call and not written to: it may be
    * the memo's own.
    */
-  block: Buffer = Buffer.allocUnsafeSlow(FIRST_BLOCK);
+  block: Block = newBlock(FIRST_BLOCK);
 
   readonly #id = ++encoders;
   readonly #table: DynamicTable;
   readonly #ownLimit: number;
-  readonly #memo: Map<HeaderList, Buffer> | null;
+  readonly #memo: Map<HeaderList, Block> | null;
   #memoAt = 0;
   #memoOctets = 0;
   #forgotAt = 0;
@@ -107,7 +119,7 @@ export class Encoder {
     const known = memo.get(list);
     if (known !== undefined) {
       this.block = known;
-      return known.length;
+      return known.octets.length;
     }
     const length = this.#encodeBlock(list);
     if (
@@ -121,14 +133,14 @@ export class Encoder {
     return length;
   }
 
-  #remember(memo: Map<HeaderList, Buffer>, list: HeaderList, length: number): void {
+  #remember(memo: Map<HeaderList, Block>, list: HeaderList, length: number): void {
     if (memo.size >= MEMO_LISTS || this.#memoOctets + length > MEMO_OCTETS) {
       if (this.#blocks - this.#forgotAt < BLOCKS_BETWEEN_MEMOS) return;
       this.#forgetBlocks();
     }
-    const copy = Buffer.allocUnsafeSlow(length);
-    this.#scratch.copy(copy, 0, 0, length);
-    memo.set(list, copy);
+    const block = newBlock(length);
+    this.#scratch.octets.copy(block.octets, 0, 0, length);
+    memo.set(list, block);
     this.#memoOctets += length;
   }
 
@@ -147,7 +159,7 @@ export class Encoder {
     const id = this.#id;
     this.#blocks++;
     this.#unsettled = false;
-    if (this.#scratch.length > KEPT_BLOCK) this.#scratch = Buffer.allocUnsafeSlow(FIRST_BLOCK);
+    if (this.#scratch.octets.length > KEPT_BLOCK) this.#scratch = newBlock(FIRST_BLOCK);
     let room = (fields.length + 2) * LONGEST_INTEGER;
     this.#reserve(0, room);
     let at = this.#smallest >= 0 ? this.#writeSizeUpdates() : 0;
@@ -155,9 +167,9 @@ export class Encoder {
       const field = fields[i] as HeaderField;
       const entry = field.encoderEntry;
       if (field.staticIndex !== 0) {
-        this.#scratch[at++] = 0x80 | field.staticIndex;
+        this.#scratch.octets[at++] = 0x80 | field.staticIndex;
       } else if (field.encoderId === id && entry > table.inserted - table.length) {
-        at = writeInteger(this.#scratch, at, 0x80, 0x7f, STATIC_LENGTH + 1 + table.inserted - entry);
+        at = writeInteger(this.#scratch.octets, at, 0x80, 0x7f, STATIC_LENGTH + 1 + table.inserted - entry);
       } else {
         room = (fields.length - i) * LONGEST_INTEGER;
         this.#reserve(at, room + field.size);
@@ -170,9 +182,9 @@ export class Encoder {
 
   /** Makes room for `octets` more behind `at`. */
   #reserve(at: number, octets: number): void {
-    if (at + octets <= this.#scratch.length) return;
-    const larger = Buffer.allocUnsafeSlow(2 * (at + octets));
-    this.#scratch.copy(larger, 0, 0, at);
+    if (at + octets <= this.#scratch.octets.length) return;
+    const larger = newBlock(2 * (at + octets));
+    this.#scratch.octets.copy(larger.octets, 0, 0, at);
     this.#scratch = larger;
   }
 
@@ -192,7 +204,7 @@ export class Encoder {
     const table = this.#table;
     while (table.size > capacity) this.#evict();
     table.resize(capacity);
-    return writeInteger(this.#scratch, at, 0x20, 0x1f, capacity);
+    return writeInteger(this.#scratch.octets, at, 0x20, 0x1f, capacity);
   }
 
   #evict(): void {
@@ -205,7 +217,7 @@ export class Encoder {
   /** A field that is neither in the static table nor known by its hint. */
   #writeField(field: HeaderField, at: number): number {
     const rule = field.rule;
-    const buf = this.#scratch;
+    const buf = this.#scratch.octets;
     if (rule.slot >= 0 && !field.neverIndexed) {
       const entry = this.#entries[rule.slot]?.get(field.value);
       if (entry !== undefined) {

@@ -1,3 +1,5 @@
+import { newView, viewOf } from './octetview.ts';
+
 /** While look-ups fail, so many more are made before a pause ... */
 const TRIES = 32;
 /** ... of so many, after which it is tried again. */
@@ -9,15 +11,13 @@ const MOST_CREDIT = 64;
 export function hashOctets(buf: Uint8Array, at: number, end: number, seed: number): number {
   let hash = seed ^ (end - at);
   const whole = end - 3;
-  while (at < whole) {
-    const word =
-      (buf[at] as number) |
-      ((buf[at + 1] as number) << 8) |
-      ((buf[at + 2] as number) << 16) |
-      ((buf[at + 3] as number) << 24);
-    hash = Math.imul(hash ^ word, 0x01000193);
-    hash ^= hash >>> 15;
-    at += 4;
+  if (at < whole) {
+    const view = viewOf(buf);
+    do {
+      hash = Math.imul(hash ^ view.getInt32(at, true), 0x01000193);
+      hash ^= hash >>> 15;
+      at += 4;
+    } while (at < whole);
   }
   while (at < end) hash = Math.imul(hash ^ (buf[at++] as number), 0x01000193);
   return hash ^ (hash >>> 13);
@@ -42,7 +42,7 @@ export class Memo<T> {
   readonly #mask: number;
   readonly #hashes: Int32Array;
   readonly #seen: Int32Array;
-  readonly #keys: Array<Uint8Array | null>;
+  readonly #keys: Array<DataView | null>;
   readonly #values: Array<T | null>;
   #length = 0;
   #octets = 0;
@@ -54,7 +54,7 @@ export class Memo<T> {
     this.#mask = limits.slots - 1;
     this.#hashes = new Int32Array(limits.slots);
     this.#seen = new Int32Array(limits.slots);
-    this.#keys = new Array<Uint8Array | null>(limits.slots).fill(null);
+    this.#keys = new Array<DataView | null>(limits.slots).fill(null);
     this.#values = new Array<T | null>(limits.slots).fill(null);
   }
 
@@ -84,7 +84,7 @@ export class Memo<T> {
     if (hashes[slot] === hash) found = slot;
     else if (hashes[slot ^ 1] === hash) found = slot ^ 1;
     if (found >= 0) {
-      const key = this.#keys[found] as Uint8Array | null;
+      const key = this.#keys[found] as DataView | null;
       if (key !== null && equalOctets(key, buf, at, end)) {
         if (this.#credit < MOST_CREDIT) this.#credit += HIT_CREDIT;
         return this.#values[found] as T;
@@ -104,13 +104,13 @@ export class Memo<T> {
     if (this.#octets + (end - at) > this.#limits.keyOctets) this.clear();
     let slot = first;
     if (this.#keys[slot] !== null && (this.#keys[slot ^ 1] === null || ((hash >>> 20) & 1) === 1)) slot ^= 1;
-    const old = this.#keys[slot] as Uint8Array | null;
+    const old = this.#keys[slot] as DataView | null;
     if (old === null) this.#length++;
-    else this.#octets -= old.length;
+    else this.#octets -= old.byteLength;
     const key = new Uint8Array(end - at);
     for (let i = 0; i < key.length; i++) key[i] = buf[at + i] as number;
     this.#octets += key.length;
-    this.#keys[slot] = key;
+    this.#keys[slot] = newView(key);
     this.#values[slot] = value;
     this.#hashes[slot] = hash;
   }
@@ -124,11 +124,19 @@ export class Memo<T> {
   }
 }
 
-function equalOctets(key: Uint8Array, buf: Uint8Array, at: number, end: number): boolean {
-  const length = key.length;
+function equalOctets(key: DataView, buf: Uint8Array, at: number, end: number): boolean {
+  const length = key.byteLength;
   if (length !== end - at) return false;
-  for (let i = 0; i < length; i++) {
-    if (key[i] !== buf[at + i]) return false;
+  if (length < 4) {
+    for (let i = 0; i < length; i++) {
+      if (key.getUint8(i) !== buf[at + i]) return false;
+    }
+    return true;
   }
-  return true;
+  const view = viewOf(buf);
+  const last = length - 4;
+  for (let i = 0; i < last; i += 4) {
+    if (key.getInt32(i, true) !== view.getInt32(at + i, true)) return false;
+  }
+  return key.getInt32(last, true) === view.getInt32(end - 4, true);
 }

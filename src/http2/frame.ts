@@ -2,6 +2,7 @@
  * HTTP/2 frames, RFC 9113 sections 4 and 6: layout constants first, then one writer a frame type. The
  * parsers are the cases of Connection, which reads fields where they lie; nothing is allocated for a frame.
  */
+import type { Block } from '../hpack/encoder.ts';
 import type { Outbox } from './outbox.ts';
 import { SETTING_LENGTH } from './settings.ts';
 
@@ -91,11 +92,11 @@ export function writeData(
   out.bytes(buf, start, end);
 }
 
-/** Sections 6.2 and 6.10: the block [0, length) of `block`, split where the peer's frame size demands. */
+/** Sections 6.2 and 6.10: the octets [0, length) of `block`, split where the peer's frame size demands. */
 export function writeHeaders(
   out: Outbox,
   streamId: number,
-  block: Uint8Array,
+  { octets, view }: Block,
   length: number,
   endStream: boolean,
   maxFrameSize: number,
@@ -103,11 +104,11 @@ export function writeHeaders(
   let at = Math.min(length, maxFrameSize);
   const flags = (endStream ? Flag.END_STREAM : 0) | (at === length ? Flag.END_HEADERS : 0);
   out.frameHeader(at, FrameType.HEADERS, flags, streamId);
-  out.bytes(block, 0, at);
+  out.bytes(octets, 0, at, view);
   while (at < length) {
     const next = Math.min(length, at + maxFrameSize);
     out.frameHeader(next - at, FrameType.CONTINUATION, next === length ? Flag.END_HEADERS : 0, streamId);
-    out.bytes(block, at, next);
+    out.bytes(octets, at, next, view);
     at = next;
   }
 }

@@ -79,11 +79,7 @@ export function isSoundValue(value: string): boolean {
   const first = value.charCodeAt(0);
   const last = value.charCodeAt(length - 1);
   if (first === 0x20 || first === 0x09 || last === 0x20 || last === 0x09) return false;
-  for (let i = 0; i < length; i++) {
-    const c = value.charCodeAt(i);
-    if (c <= 0x0d && (c === 0 || c === 0x0a || c === 0x0d)) return false;
-  }
-  return true;
+  return !NUL_CR_LF.test(value);
 }
 
 /**

@@ -1,29 +1,11 @@
+import { newView, viewOf } from '../hpack/octetview.ts';
+
 const NOTHING = new Uint8Array(0);
 
 /** Below this, octet by octet is as fast as anything. */
 const TINY = 8;
 /** From here on the runtime's own copy is faster, although it needs a view that is garbage at once. */
 const LONG = 128;
-
-/** The views of the two sources used last, mostly what was read and the header block just encoded. */
-let source: Uint8Array | undefined;
-let sourceView: DataView;
-let earlier: Uint8Array | undefined;
-let earlierView: DataView;
-
-function viewOf(buf: Uint8Array): DataView {
-  if (buf === source) return sourceView;
-  if (buf === earlier) return earlierView;
-  earlier = source;
-  earlierView = sourceView;
-  source = buf;
-  sourceView = newView(buf);
-  return sourceView;
-}
-
-function newView(buf: Uint8Array): DataView {
-  return new DataView(buf.buffer, buf.byteOffset, buf.byteLength);
-}
 
 /**
  * A buffer to which short runs of octets are copied, four at a time: what frames of small calls consist of. A loop over
@@ -39,8 +21,11 @@ export class CopyTarget {
     this.#view = undefined;
   }
 
-  /** Copies the octets [from, from + n) of `src`, which is other memory than the buffer's, to `to`. */
-  copy(src: Uint8Array, from: number, to: number, n: number): void {
+  /**
+   * Copies the octets [from, from + n) of `src`, which is other memory than the buffer's, to `to`. `known` is a view of
+   * `src`, if there is one.
+   */
+  copy(src: Uint8Array, from: number, to: number, n: number, known?: DataView): void {
     const buf = this.#buf;
     if (n < TINY) {
       for (let i = 0; i < n; i++) buf[to + i] = src[from + i] as number;
@@ -50,7 +35,7 @@ export class CopyTarget {
       buf.set(src.subarray(from, from + n), to);
       return;
     }
-    const view = viewOf(src);
+    const view = known ?? viewOf(src);
     this.#view ??= newView(buf);
     const target = this.#view;
     const last = n - 8;

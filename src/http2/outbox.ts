@@ -125,12 +125,12 @@ export class Outbox {
     this.#pos = pos + 4;
   }
 
-  /** Copies the octets [start, end) of `src`, over as many buffers as they need. */
-  bytes(src: Uint8Array, start: number, end: number): void {
+  /** Copies the octets [start, end) of `src`, over as many buffers as they need. `view` is one of `src`, if there is one. */
+  bytes(src: Uint8Array, start: number, end: number, view?: DataView): void {
     while (start < end) {
       this.#room(1);
       const n = Math.min(end - start, this.#limit - this.#pos);
-      this.#target.copy(src, start, this.#pos, n);
+      this.#target.copy(src, start, this.#pos, n, view);
       this.#pos += n;
       start += n;
     }

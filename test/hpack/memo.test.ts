@@ -174,6 +174,37 @@ describe('Memo', () => {
     expect(memo.find(7, a, 0, 3)).toBeNull();
   });
 
+  it('a key that differs in any one octet, or in its length, is another, whatever its hash', () => {
+    for (let length = 0; length <= 16; length++) {
+      const memo = new Memo<string>(LIMITS);
+      const around = Buffer.from('..0123456789abcdef..');
+      const key = around.subarray(2, 2 + length);
+      memo.offer(7, key, 0, length, 'known');
+      memo.offer(7, key, 0, length, 'known');
+      expect(memo.find(7, around, 2, 2 + length)).toBe('known');
+      expect(memo.find(7, around, 2, 3 + length)).toBeNull();
+      for (let i = 0; i < length; i++) {
+        const other = Buffer.from(around);
+        other[2 + i] = (other[2 + i] as number) ^ 0x80;
+        expect(memo.find(7, other, 2, 2 + length), `octet ${i} of ${length}`).toBeNull();
+      }
+    }
+  });
+
+  it('a hash is of every octet, of the length and of the seed', () => {
+    const octets = Buffer.from('0123456789abcdefghi');
+    for (let length = 1; length <= 16; length++) {
+      const hash = hashOctets(octets, 1, 1 + length, 0);
+      expect(hashOctets(octets, 1, 1 + length, 1)).not.toBe(hash);
+      expect(hashOctets(octets, 1, 2 + length, 0)).not.toBe(hash);
+      for (let i = 1; i <= length; i++) {
+        const other = Buffer.from(octets);
+        other[i] = (other[i] as number) ^ 0x80;
+        expect(hashOctets(other, 1, 1 + length, 0), `octet ${i} of ${length}`).not.toBe(hash);
+      }
+    }
+  });
+
   it('it holds no more entries than slots and no more octets than allowed', () => {
     const memo = new Memo<string>(LIMITS);
     for (let i = 0; i < 200; i++) {

@@ -48,7 +48,7 @@ describe.each(stories)('%s', (name) => {
       }
       const source = Buffer.from(wire, 'hex');
       const length = encoder.encode(decoder.decode(source, 0, source.length));
-      const block = Buffer.from(encoder.block.subarray(0, length));
+      const block = Buffer.from(encoder.block.octets.subarray(0, length));
       expect(plain.decode(block).fields.map((field) => ({ [field.name]: field.value }))).toEqual(headers);
       independent.write(block);
       independent.execute();
