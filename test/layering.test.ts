@@ -26,10 +26,11 @@ const LAYERS = [
   'crypto',
   'config',
   'clock',
+  'octets',
 ];
 
 /** Layers that published vectors and fuzzers drive directly: no sockets, timers, files or environment. */
-const PURE = ['noise', 'http2', 'hpack', 'crypto'];
+const PURE = ['noise', 'http2', 'hpack', 'crypto', 'octets'];
 const IMPURE_MODULES =
   /^node:(net|tls|http|https|http2|fs|fs\/promises|dns|dns\/promises|child_process|timers)$/;
 

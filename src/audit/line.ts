@@ -1,3 +1,4 @@
+import { type Viewed, viewed } from '../octets/view.ts';
 import type { AuditEvent, AuditEventInput, AuditEventOf } from './event.ts';
 import type { LineBuffer } from './linebuffer.ts';
 
@@ -42,6 +43,7 @@ function truncated(text: string, max: number): string {
  * long, which is nearly always, else a copy.
  */
 export function bounded(input: AuditEventInput): AuditEventInput {
+  if (input.type === 'call.completed' && isShort(input)) return input;
   let copy: Record<string, unknown> | undefined;
   for (const key in input) {
     const value: unknown = input[key as keyof AuditEventInput];
@@ -59,12 +61,22 @@ export function bounded(input: AuditEventInput): AuditEventInput {
   return (copy as AuditEventInput | undefined) ?? input;
 }
 
-const AFTER_CALL = Buffer.from('}\n');
-const GRPC_STATUS = Buffer.from(',"grpcStatus":');
-const HTTP_STATUS = Buffer.from(',"httpStatus":');
-const DURATION = Buffer.from(',"durationMs":');
-const REQUEST_BYTES = Buffer.from(',"requestBytes":');
-const RESPONSE_BYTES = Buffer.from(',"responseBytes":');
+/** Of the one event there is for every call: all of its texts are within any bound. */
+function isShort({ service, method, peer, error }: AuditEventOfCall): boolean {
+  return (
+    service.length <= MAX_TEXT &&
+    method.length <= MAX_TEXT &&
+    (peer === undefined || peer.length <= MAX_TEXT) &&
+    (error === undefined || error.length <= MAX_TEXT)
+  );
+}
+
+const AFTER_CALL = viewed(Buffer.from('}\n'));
+const GRPC_STATUS = viewed(Buffer.from(',"grpcStatus":'));
+const HTTP_STATUS = viewed(Buffer.from(',"httpStatus":'));
+const DURATION = viewed(Buffer.from(',"durationMs":'));
+const REQUEST_BYTES = viewed(Buffer.from(',"requestBytes":'));
+const RESPONSE_BYTES = viewed(Buffer.from(',"responseBytes":'));
 
 /** Makes of a recorded event what adapters take: an object or a JSON line. */
 export class EventFormat {
@@ -75,7 +87,7 @@ export class EventFormat {
   #time = 0;
   #timeText = new Date(0).toISOString();
   /** How a line begins, up to its `seq`. */
-  #start: Buffer;
+  #start: Viewed;
   #startAt = 0;
 
   constructor(source: { readonly instance: string; readonly spiffeId: string }) {
@@ -138,25 +150,25 @@ export class EventFormat {
       this.#start = startOf(this.#timestamp(timeMs));
       this.#startAt = timeMs;
     }
-    out.raw(this.#start);
+    out.fixed(this.#start);
     out.number(seq);
     out.raw(known.octets);
     if (e.grpcStatus !== undefined) {
-      out.raw(GRPC_STATUS);
+      out.fixed(GRPC_STATUS);
       out.number(e.grpcStatus);
     }
     if (e.httpStatus !== undefined) {
-      out.raw(HTTP_STATUS);
+      out.fixed(HTTP_STATUS);
       out.number(e.httpStatus);
     }
-    out.raw(DURATION);
+    out.fixed(DURATION);
     out.thousandths(e.durationMs);
-    out.raw(REQUEST_BYTES);
+    out.fixed(REQUEST_BYTES);
     out.number(e.requestBytes);
-    out.raw(RESPONSE_BYTES);
+    out.fixed(RESPONSE_BYTES);
     out.number(e.responseBytes);
     if (e.error !== undefined) out.text(`,"error":${quote(e.error)}`);
-    out.raw(AFTER_CALL);
+    out.fixed(AFTER_CALL);
   }
 
   #rememberNames(e: AuditEventOfCall): CallNames {
@@ -184,8 +196,8 @@ export class EventFormat {
   }
 }
 
-function startOf(timestamp: string): Buffer {
-  return Buffer.from(`{"time":"${timestamp}","seq":`);
+function startOf(timestamp: string): Viewed {
+  return viewed(Buffer.from(`{"time":"${timestamp}","seq":`));
 }
 
 interface CallNames {

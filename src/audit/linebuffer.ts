@@ -1,3 +1,6 @@
+import { CopyTarget } from '../octets/copytarget.ts';
+import type { Viewed } from '../octets/view.ts';
+
 const FIRST = 16_384;
 /** A larger buffer is let go once it has been written out. */
 const KEPT = 262_144;
@@ -7,7 +10,8 @@ const DIGITS_BELOW = 2 ** 31;
 
 /** Gathers lines of text as octets, so that nothing of them but the octets is ever allocated. */
 export class LineBuffer {
-  #buf = Buffer.allocUnsafeSlow(FIRST);
+  #buf: Buffer = Buffer.allocUnsafeSlow(FIRST);
+  readonly #target = new CopyTarget(this.#buf);
   #end = 0;
 
   /** What was gathered; valid until the next change. */
@@ -17,13 +21,21 @@ export class LineBuffer {
 
   clear(): void {
     this.#end = 0;
-    if (this.#buf.length > KEPT) this.#buf = Buffer.allocUnsafeSlow(FIRST);
+    if (this.#buf.length > KEPT) this.#use(Buffer.allocUnsafeSlow(FIRST));
   }
 
   raw(octets: Uint8Array): void {
     this.#reserve(octets.length);
     this.#buf.set(octets, this.#end);
     this.#end += octets.length;
+  }
+
+  /** The same of a text that comes again and again. */
+  fixed({ octets, view }: Viewed): void {
+    const { length } = octets;
+    this.#reserve(length);
+    this.#target.copy(octets, 0, this.#end, length, view);
+    this.#end += length;
   }
 
   /** As UTF-8. */
@@ -77,6 +89,11 @@ export class LineBuffer {
     if (needed <= this.#buf.length) return;
     const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#buf.length * 2));
     this.#buf.copy(larger, 0, 0, this.#end);
-    this.#buf = larger;
+    this.#use(larger);
+  }
+
+  #use(buf: Buffer): void {
+    this.#buf = buf;
+    this.#target.use(buf);
   }
 }

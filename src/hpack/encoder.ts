@@ -1,9 +1,9 @@
+import { type Viewed, viewed } from '../octets/view.ts';
 import { DynamicTable } from './dynamictable.ts';
 import type { HeaderField } from './field.ts';
 import type { HeaderList } from './headerlist.ts';
 import { LONGEST_INTEGER, writeInteger } from './integer.ts';
 import { INDEXABLE_COUNT } from './namerule.ts';
-import { newView } from './octetview.ts';
 import { STATIC_LENGTH } from './statictable.ts';
 import { writeRaw, writeShortest } from './stringliteral.ts';
 
@@ -30,17 +30,6 @@ const BLOCKS_BETWEEN_MEMOS = 2048;
 const BLOCKS_BETWEEN_EVICTIONS = 32;
 const DOORKEEPER_SLOTS = 64;
 
-/** The octets of a header block, and a view of them for whoever copies them. */
-export interface Block {
-  readonly octets: Buffer;
-  readonly view: DataView;
-}
-
-function newBlock(length: number): Block {
-  const octets = Buffer.allocUnsafeSlow(length);
-  return { octets, view: newView(octets) };
-}
-
 let encoders = 0;
 
 /**
@@ -56,12 +45,12 @@ export class Encoder {
    * What `encode` wrote, from 0 to its result. To be read before the next call and not written to: it may be
    * the memo's own.
    */
-  block: Block = newBlock(FIRST_BLOCK);
+  block: Viewed = viewed(Buffer.allocUnsafeSlow(FIRST_BLOCK));
 
   readonly #id = ++encoders;
   readonly #table: DynamicTable;
   readonly #ownLimit: number;
-  readonly #memo: Map<HeaderList, Block> | null;
+  readonly #memo: Map<HeaderList, Viewed> | null;
   #memoAt = 0;
   #memoOctets = 0;
   #forgotAt = 0;
@@ -133,12 +122,12 @@ export class Encoder {
     return length;
   }
 
-  #remember(memo: Map<HeaderList, Block>, list: HeaderList, length: number): void {
+  #remember(memo: Map<HeaderList, Viewed>, list: HeaderList, length: number): void {
     if (memo.size >= MEMO_LISTS || this.#memoOctets + length > MEMO_OCTETS) {
       if (this.#blocks - this.#forgotAt < BLOCKS_BETWEEN_MEMOS) return;
       this.#forgetBlocks();
     }
-    const block = newBlock(length);
+    const block = viewed(Buffer.allocUnsafeSlow(length));
     this.#scratch.octets.copy(block.octets, 0, 0, length);
     memo.set(list, block);
     this.#memoOctets += length;
@@ -159,7 +148,7 @@ export class Encoder {
     const id = this.#id;
     this.#blocks++;
     this.#unsettled = false;
-    if (this.#scratch.octets.length > KEPT_BLOCK) this.#scratch = newBlock(FIRST_BLOCK);
+    if (this.#scratch.octets.length > KEPT_BLOCK) this.#scratch = viewed(Buffer.allocUnsafeSlow(FIRST_BLOCK));
     let room = (fields.length + 2) * LONGEST_INTEGER;
     this.#reserve(0, room);
     let at = this.#smallest >= 0 ? this.#writeSizeUpdates() : 0;
@@ -183,7 +172,7 @@ export class Encoder {
   /** Makes room for `octets` more behind `at`. */
   #reserve(at: number, octets: number): void {
     if (at + octets <= this.#scratch.octets.length) return;
-    const larger = newBlock(2 * (at + octets));
+    const larger = viewed(Buffer.allocUnsafeSlow(2 * (at + octets)));
     this.#scratch.octets.copy(larger.octets, 0, 0, at);
     this.#scratch = larger;
   }

@@ -1,4 +1,4 @@
-import { newView, viewOf } from './octetview.ts';
+import { newView, viewOf } from '../octets/view.ts';
 
 /** While look-ups fail, so many more are made before a pause ... */
 const TRIES = 32;

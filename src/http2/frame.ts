@@ -2,7 +2,7 @@
  * HTTP/2 frames, RFC 9113 sections 4 and 6: layout constants first, then one writer a frame type. The
  * parsers are the cases of Connection, which reads fields where they lie; nothing is allocated for a frame.
  */
-import type { Block } from '../hpack/encoder.ts';
+import type { Viewed } from '../octets/view.ts';
 import type { Outbox } from './outbox.ts';
 import { SETTING_LENGTH } from './settings.ts';
 
@@ -96,7 +96,7 @@ export function writeData(
 export function writeHeaders(
   out: Outbox,
   streamId: number,
-  { octets, view }: Block,
+  { octets, view }: Viewed,
   length: number,
   endStream: boolean,
   maxFrameSize: number,

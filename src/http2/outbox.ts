@@ -1,5 +1,5 @@
+import { CopyTarget } from '../octets/copytarget.ts';
 import { FRAME_HEADER } from './frame.ts';
-import { CopyTarget } from './octetcopy.ts';
 import type { ByteSink } from './sink.ts';
 
 /**

@@ -1,4 +1,4 @@
-import { newView, viewOf } from '../hpack/octetview.ts';
+import { newView, viewOf } from './view.ts';
 
 const NOTHING = new Uint8Array(0);
 
@@ -12,8 +12,12 @@ const LONG = 128;
  * octets takes three times as long, and a call into the runtime as long for 8 octets as for 128.
  */
 export class CopyTarget {
-  #buf: Uint8Array = NOTHING;
+  #buf: Uint8Array;
   #view: DataView | undefined;
+
+  constructor(buf: Uint8Array = NOTHING) {
+    this.#buf = buf;
+  }
 
   /** Changes the buffer. */
   use(buf: Uint8Array): void {

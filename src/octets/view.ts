@@ -18,7 +18,16 @@ export function viewOf(buf: Uint8Array): DataView {
   return latestView;
 }
 
-/** The same for a buffer that its owner keeps, and the view with it. */
+/** Octets that their owner keeps, and a view of them for whoever copies them. */
+export interface Viewed {
+  readonly octets: Buffer;
+  readonly view: DataView;
+}
+
+export function viewed(octets: Buffer): Viewed {
+  return { octets, view: newView(octets) };
+}
+
 export function newView(buf: Uint8Array): DataView {
   return new DataView(buf.buffer, buf.byteOffset, buf.byteLength);
 }

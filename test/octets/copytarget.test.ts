@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { CopyTarget } from '../../src/http2/octetcopy.ts';
+import { CopyTarget } from '../../src/octets/copytarget.ts';
 
 const LONGEST = 200; // above the longest run that is copied by words
 const ROOM = 256;
