@@ -228,6 +228,11 @@ export class Connection {
     else if (this.#sender.canPump) out.touch();
   }
 
+  /** Hands over what is gathered, as if the buffer was full; `flush` is still to come. */
+  handOver(): void {
+    this.#out.flush();
+  }
+
   /** The sink has room again. */
   drained(): void {
     if (this.#ended) return;

@@ -64,12 +64,14 @@ export class Outbox {
   close(): void {
     this.#closed = true;
     this.#buf = undefined;
+    this.#target.release();
   }
 
   flush(): void {
     const buf = this.#buf;
     if (buf === undefined) return;
     this.#buf = undefined;
+    this.#target.release();
     if (this.#closed || this.#pos === this.#start) return;
     if (!this.#writable) this.#backlog += this.#pos - this.#start;
     if (!this.#sink.write(buf, this.#start, this.#pos)) this.#writable = false;

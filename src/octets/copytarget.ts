@@ -25,6 +25,11 @@ export class CopyTarget {
     this.#view = undefined;
   }
 
+  /** Keeps no buffer alive until the next `use`. */
+  release(): void {
+    this.use(NOTHING);
+  }
+
   /**
    * Copies the octets [from, from + n) of `src`, which is other memory than the buffer's, to `to`. `known` is a view of
    * `src`, if there is one.

@@ -1,5 +1,8 @@
 import type { Connection } from '../http2/connection.ts';
 
+/** So many connections gather at a time; before more begin, these hand over what they have, and their buffers with it. */
+const GATHERING = 64;
+
 /** Reads above this many octets are part of a bulk transfer, which gains by gathering and not by haste. */
 const SMALL_READ = 4096;
 
@@ -10,6 +13,8 @@ const SMALL_READ = 4096;
  */
 export class Turn {
   #due: Connection[] = [];
+  /** How many of them have handed over. */
+  #handedOver = 0;
   #reading = false;
   readonly #openCalls: () => number;
 
@@ -19,6 +24,7 @@ export class Turn {
 
   /** Asks for a flush of `connection` in this turn. */
   readonly schedule = (connection: Connection): void => {
+    if (this.#due.length - this.#handedOver >= GATHERING) this.#handOver();
     if (this.#due.push(connection) === 1 && !this.#reading) setImmediate(this.#run);
   };
 
@@ -40,9 +46,16 @@ export class Turn {
     }
   }
 
+  #handOver(): void {
+    const due = this.#due;
+    for (let i = this.#handedOver; i < due.length; i++) (due[i] as Connection).handOver();
+    this.#handedOver = due.length;
+  }
+
   readonly #run = (): void => {
     const due = this.#due;
     this.#due = [];
+    this.#handedOver = 0;
     for (let i = 0; i < due.length; i++) (due[i] as Connection).flush();
   };
 }

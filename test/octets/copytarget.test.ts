@@ -50,6 +50,16 @@ describe('a copy by words is a copy octet by octet', () => {
     expect(() => target.copy(Buffer.alloc(64), 0, 40, 40)).toThrow(RangeError);
   });
 
+  it('nothing to a buffer that it has released', () => {
+    const dst = Buffer.alloc(64);
+    target.use(dst);
+    target.release();
+    expect(() => target.copy(Buffer.alloc(64, 1), 0, 0, 40)).toThrow(RangeError);
+    expect(() => target.copy(Buffer.alloc(256, 1), 0, 0, 200)).toThrow(RangeError);
+    target.copy(Buffer.alloc(64, 1), 0, 0, 7); // as little as that goes nowhere
+    expect(dst.equals(Buffer.alloc(64))).toBe(true);
+  });
+
   it('whichever of several sources and targets it meets in which order', () => {
     const sources = [1, 2, 3, 4].map((salt) => pattern(ROOM, salt).subarray(salt));
     const targets = [new CopyTarget(), new CopyTarget()];

@@ -91,4 +91,24 @@ describe('the turn', () => {
     expect(() => turn.receive(bad, SMALL)).toThrow(fault);
     expect(log).toEqual(['timer', 'after the bug']);
   });
+
+  it('lets no more than 64 connections gather at a time', async () => {
+    const log: string[] = [];
+    const turn = new Turn(() => 1000);
+    for (let i = 0; i < 130; i++) {
+      turn.schedule({
+        handOver: () => log.push(`hand over ${i}`),
+        flush: () => log.push(`flush ${i}`),
+      } as unknown as Connection);
+      if (i === 63) expect(log).toEqual([]);
+      if (i === 64) expect(log).toEqual(Array.from({ length: 64 }, (_, k) => `hand over ${k}`));
+    }
+    expect(log).toEqual(Array.from({ length: 128 }, (_, k) => `hand over ${k}`));
+    log.length = 0;
+    await nextTurn();
+    expect(log).toEqual(Array.from({ length: 130 }, (_, k) => `flush ${k}`));
+    log.length = 0;
+    for (let i = 0; i < 64; i++) turn.schedule(sending(log, 'next turn'));
+    expect(log).toEqual([]);
+  });
 });
