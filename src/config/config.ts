@@ -105,6 +105,8 @@ export interface RecordsConfig {
   readonly rekeyBytes: number;
   /** ... or this long under one key. */
   readonly rekeyAfterMs: number;
+  /** Of one connection; more are a flood. */
+  readonly maxRecordsPerSecond: number;
 }
 
 /**
@@ -143,6 +145,8 @@ export interface Http2Config {
   readonly floodFrames: number;
   /** ... in this long. */
   readonly floodWindowMs: number;
+  /** Frames of any kind on one connection; more are a flood. */
+  readonly maxFramesPerSecond: number;
   readonly queuedControlFrames: number;
   /** Entries of one SETTINGS frame. */
   readonly settingsEntries: number;

@@ -16,7 +16,7 @@ import { PREFACE, writeSettings, writeWindowUpdate } from './frame.ts';
 import { Goaway } from './goaway.ts';
 import { Guard } from './guard.ts';
 import { HeaderReceiver } from './headerreceiver.ts';
-import type { ConnectionHandler, ConnectionLimits, ConnectionOptions, Role } from './options.ts';
+import type { ConnectionHandler, ConnectionLimits, ConnectionOptions, FrameLog, Role } from './options.ts';
 import { Outbox } from './outbox.ts';
 import { Receiver } from './receiver.ts';
 import { ReceiveWindow } from './receivewindow.ts';
@@ -26,7 +26,7 @@ import { DEFAULT_WINDOW, initialSettings, type Settings, settingPairs } from './
 import type { Stream, StreamHandler } from './stream.ts';
 import { Streams } from './streams.ts';
 
-export type { ConnectionHandler, ConnectionLimits, ConnectionOptions } from './options.ts';
+export type { ConnectionHandler, ConnectionLimits, ConnectionOptions, FrameLog } from './options.ts';
 
 /** The debug data by which gRPC clients know that they must send PINGs less often (gRPC proposal A8). */
 const TOO_MANY_PINGS = 'too_many_pings';
@@ -152,6 +152,12 @@ export class Connection {
   /** Octets received that have not been passed on. */
   get held(): number {
     return this.#window.held;
+  }
+
+  /** Who hears of every frame from now on, if anybody; setting it changes nothing else. */
+  set frameLog(log: FrameLog | undefined) {
+    this.#receiver.frameLog = log;
+    this.#out.frameLog = log;
   }
 
   // ---- octets in -----------------------------------------------------------------------------------
