@@ -9,6 +9,7 @@ import type { TrustBundle } from '../identity/trustbundle.ts';
 import { SessionError } from '../session/errors.ts';
 import type { SessionEvent } from '../session/event.ts';
 import { SessionManager } from '../session/manager.ts';
+import { cleanupInterval } from '../session/options.ts';
 import type { Session } from '../session/session.ts';
 import { Acceptor } from '../transport/acceptor.ts';
 import type { SecureChannel } from '../transport/channel.ts';
@@ -40,6 +41,9 @@ export interface PeerSessionsOptions {
   readonly onSessionEnded: (sessionId: string) => void;
 }
 
+/** How late the end of a session may be noticed. */
+const SWEEP_MS = 1000;
+
 /** A peer's channel and the session on it. Whoever gets it ends the channel when the session drains or is disposed. */
 export interface PeerConnection {
   readonly channel: SecureChannel;
@@ -61,9 +65,11 @@ export class PeerSessions {
     // A dial takes the key before it connects.
     const graceMs = connectTimeoutMs + timeoutMs;
     this.#staticKey = new StaticKey(options.crypto, context.clock, staticKeyLifetimeMs, graceMs);
+    const { idleMs, absoluteMs } = options.session;
     this.manager = new SessionManager({
       clock: context.clock,
       ...options.session,
+      cleanupIntervalMs: cleanupInterval(SWEEP_MS, idleMs, absoluteMs),
       onEvent: (event) => this.#onEvent(event),
       onListenerError: (error) => context.log.error({ error: String(error) }, 'a session listener failed'),
     });

@@ -26,7 +26,7 @@ import { Ingress } from '../relay/ingress.ts';
 import { Listener } from '../relay/listener.ts';
 import { PeerTarget } from '../relay/peertarget.ts';
 import { PeerSessions } from '../relay/sessions.ts';
-import { Upstream } from '../relay/upstream.ts';
+import { Upstream, type UpstreamConnection } from '../relay/upstream.ts';
 import { EventLoopLag } from '../telemetry/eventlooplag.ts';
 import { type Logger, silentLogger } from '../telemetry/log.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -205,7 +205,7 @@ export class Sidecar {
 
   #sessionsOpen(): { inbound: number; outbound: number } {
     let inbound = 0;
-    const sessions = this.#parts.sessions.manager.list();
+    const sessions = this.#parts.sessions.manager.getSessionsByLastUsed();
     for (const { direction } of sessions) if (direction === 'inbound') inbound++;
     return { inbound, outbound: sessions.length - inbound };
   }
@@ -378,18 +378,27 @@ function peerUpstream(
   port: number,
 ): Upstream {
   const address: ListenAddress = { kind: 'tcp', host, port };
+  const listening = new WeakMap<UpstreamConnection, () => void>();
   return new Upstream(context, {
     name: `${route.service} at ${formatAddress(address)}`,
     kind: 'session',
     maxConnections: CONNECTIONS_PER_ENDPOINT,
     dial: () => sessions.dial(route.service, host, port, route.peer),
-    onConnection: ({ session, connection }) => {
-      session?.onDraining((reason) => connection.drain(reason));
-      session?.onDisposed(() => connection.shutDown());
+    onConnection: (to) => {
+      const { session, connection } = to;
+      if (session === undefined) return;
+      listening.set(
+        to,
+        session.listen(
+          (reason) => connection.drain(reason),
+          () => connection.shutDown(),
+        ),
+      );
     },
-    onClosed: ({ session }, reason, detail) => {
-      if (session !== undefined)
-        sessions.closed(session, formatAddress(address), reason as CloseReason, detail);
+    onClosed: (to, reason, detail) => {
+      if (to.session === undefined) return;
+      listening.get(to)?.();
+      sessions.closed(to.session, formatAddress(address), reason as CloseReason, detail);
     },
   });
 }
