@@ -40,6 +40,7 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
       maxPerPeer: session.maxPerPeer,
       graceMs: session.grace,
     },
+    revocation: { file: file.revocation.file },
     limits: file.limits.map(({ scope, maxRequests, window }) => ({ scope, maxRequests, windowMs: window })),
     limitStore: limitStore(file.limitStore),
     monitoring: {

@@ -191,6 +191,10 @@ export interface SidecarConfig {
     /** GOAWAY goes out this long before a session's end. */
     readonly graceMs: number;
   };
+  readonly revocation: {
+    /** Absolute path of the file of blocked peers. */
+    readonly file: string | undefined;
+  };
   readonly limits: readonly LimitConfig[];
   readonly limitStore: LimitStoreConfig;
   readonly monitoring: {

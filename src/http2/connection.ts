@@ -279,12 +279,12 @@ export class Connection {
     this.#finish(error);
   }
 
-  /** Ends at once and orderly: GOAWAY without an error. Owners of streams hear of it before. */
-  shutDown(): void {
+  /** Ends at once and orderly: GOAWAY without an error, `debug` saying why. Owners of streams hear of it before. */
+  shutDown(debug = 'shutdown'): void {
     if (this.#ended) return;
     this.#streams.shutDown();
     if (this.#ended) return;
-    this.#goaway.fatal(ErrorCode.NO_ERROR, 'shutdown');
+    this.#goaway.fatal(ErrorCode.NO_ERROR, debug);
     this.#out.flush();
     this.#finish(undefined);
   }

@@ -190,9 +190,9 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
     this.#context.clock.after(DRAIN_PING_MS, () => this.connection.finishDrain());
   }
 
-  /** Ends now: calls under way are told. */
-  end(): void {
-    this.connection.shutDown();
+  /** Ends now: calls under way are told, and the other side why. */
+  end(why?: string): void {
+    this.connection.shutDown(why);
   }
 }
 

@@ -88,7 +88,7 @@ export class Ingress {
     this.#connections.add(connection);
     const stopListening = session.listen(
       (reason) => connection.drain(reason),
-      () => connection.end(),
+      () => connection.end(session.farewell),
     );
     if (this.#draining) connection.drain('shutdown');
   }

@@ -58,3 +58,28 @@ export class ManagerShutDownError extends SessionError {
     super('manager-shut-down', message);
   }
 }
+
+/**
+ * What can go wrong with blocks of peers.
+ *
+ * - `bad-peer`, `bad-reason`, `too-many`: the command was refused, nothing has changed
+ * - `not-written`: the file could not be written. A peer that was to be allowed stays blocked
+ * - `file-unreadable`, `file-damaged`: the sidecar does not start, since it would not know whom to refuse
+ */
+export type BlockErrorCode =
+  | 'bad-peer'
+  | 'bad-reason'
+  | 'too-many'
+  | 'not-written'
+  | 'file-unreadable'
+  | 'file-damaged';
+
+export class BlockError extends Error {
+  override readonly name = 'BlockError';
+  readonly code: BlockErrorCode;
+
+  constructor(code: BlockErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}

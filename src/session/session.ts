@@ -5,13 +5,19 @@ import { outcomeOf, REST, type SessionReason } from './event.ts';
 import { type End, endOf, type Terms } from './expiry.ts';
 import { Lifecycle, SESSION_TRANSITIONS, type SessionState } from './lifecycle.ts';
 
+/** What GOAWAY says to a peer whose session was revoked. */
+const REVOKED = 'revoked';
+const REVOKED_AND_BLOCKED = 'revoked and blocked';
+
 /** What a session has used. The relay adds to these numbers directly. */
 export interface SessionCounters {
   calls: number;
   /** DATA bytes of calls that have ended, from and to the peer. */
   bytesIn: number;
   bytesOut: number;
-  records: number;
+  /** Records of every type that were opened and sealed, on all connections. */
+  recordsIn: number;
+  recordsOut: number;
   errors: number;
   limited: number;
   denied: number;
@@ -78,7 +84,8 @@ export class Session implements AsyncDisposable {
     calls: 0,
     bytesIn: 0,
     bytesOut: 0,
-    records: 0,
+    recordsIn: 0,
+    recordsOut: 0,
     errors: 0,
     limited: 0,
     denied: 0,
@@ -97,6 +104,7 @@ export class Session implements AsyncDisposable {
   /** Why the last connection went, while the session rests. */
   #lost: SessionReason | undefined;
   #ended: SessionReason | undefined;
+  #revocation: { readonly mayReturn: boolean } | undefined;
   #draining: SessionReason | undefined;
   #drainingListeners: Set<DrainingListener> | undefined;
   #disposedListeners: Set<DisposedListener> | undefined;
@@ -123,6 +131,16 @@ export class Session implements AsyncDisposable {
 
   get isDisposed(): boolean {
     return this.#ended !== undefined;
+  }
+
+  /** Why it has ended; undefined while it lives. */
+  get endReason(): SessionReason | undefined {
+    return this.#ended;
+  }
+
+  /** Set if it was revoked here. A session that the peer has revoked ends for the reason `revoked`, too. */
+  get revocation(): { readonly mayReturn: boolean } | undefined {
+    return this.#revocation;
   }
 
   /** True from the grace period on: take no new calls to it. Never becomes false again. */
@@ -263,7 +281,7 @@ export class Session implements AsyncDisposable {
   /**
    * An attached connection has closed. With its last one a session that is `resumable` rests, unless it drains or that
    * one went for a reason that allows no return; any other ends, for the reason of that one. If that was closed in order
-   * because the session's time was coming to its end, for the reason of that.
+   * because the session's time was coming to its end, or the peer had revoked it, for the reason of that.
    */
   detach(reason: SessionReason): void {
     if (this.#connections === 0) {
@@ -277,8 +295,8 @@ export class Session implements AsyncDisposable {
       return;
     }
     const inOrder = reason === 'local-closed' || reason === 'peer-closed';
-    const timed = this.#draining !== undefined && outcomeOf(this.#draining) === 'expired';
-    this.end(inOrder && timed ? (this.#draining as SessionReason) : reason);
+    const told = this.#draining !== undefined && outcomeOf(this.#draining) !== 'closed';
+    this.end(inOrder && told ? (this.#draining as SessionReason) : reason);
   }
 
   /** Announces the end: the relay sends GOAWAY. A second call does nothing. */
@@ -291,9 +309,23 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** The peer has announced the end of a connection. When it says that the session's time is over, so it is here. */
+  /** The peer has announced the end of a connection. When it says that the session is over, so it is here. */
   announced(why: string): void {
     if (why === 'idle' || why === 'expired' || why === 'identity-expired') this.drain(why);
+    else if (why === REVOKED || why === REVOKED_AND_BLOCKED) this.drain('revoked');
+  }
+
+  /** What GOAWAY tells the peer of the end: the reason, and after a revocation whether it need not come back. */
+  get farewell(): string {
+    if (this.#revocation?.mayReturn === false) return REVOKED_AND_BLOCKED;
+    return this.#ended ?? 'shutdown';
+  }
+
+  /** Ends the session now, by an operator's command; `mayReturn` is false if its peer is blocked. Idempotent. */
+  revoke(mayReturn: boolean): void {
+    if (this.#ended !== undefined) return;
+    this.#revocation = { mayReturn };
+    this.end('revoked');
   }
 
   /** Ends the session now: its key goes, then the listeners are told, which cut its connections. Idempotent. */

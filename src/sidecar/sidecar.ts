@@ -25,8 +25,10 @@ import { Egress, type Route } from '../relay/egress.ts';
 import { Ingress } from '../relay/ingress.ts';
 import { Listener } from '../relay/listener.ts';
 import { PeerTarget } from '../relay/peertarget.ts';
+import { Revocation } from '../relay/revocation.ts';
 import { PeerSessions } from '../relay/sessions.ts';
 import { Upstream, type UpstreamConnection } from '../relay/upstream.ts';
+import { Blocks } from '../session/blocks.ts';
 import { EventLoopLag } from '../telemetry/eventlooplag.ts';
 import { type Logger, silentLogger } from '../telemetry/log.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -68,6 +70,7 @@ interface Parts {
   readonly loaded: LoadedIdentity;
   readonly limits: RateLimits;
   readonly sessions: PeerSessions;
+  readonly revocation: Revocation;
   readonly egress: Egress;
   readonly ingress: Ingress;
   readonly targets: readonly PeerTarget[];
@@ -107,6 +110,7 @@ export class Sidecar {
       }),
       sessionsOpen: () => this.#sessionsOpen(),
       handshakesHalfOpen: () => parts.ingress.halfOpen,
+      peersBlocked: () => parts.revocation.blocked().length,
       audit: () => parts.context.recorder.stats(),
       eventLoopLag: parts.lag,
     });
@@ -210,6 +214,11 @@ export class Sidecar {
     return { inbound, outbound: sessions.length - inbound };
   }
 
+  /** Cuts sessions; blocks peers and allows them again. */
+  get revocation(): Revocation {
+    return this.#parts.revocation;
+  }
+
   /** Opens audit files anew, after they were rotated. */
   reopenAudit(): void {
     this.#parts.context.recorder.reopen();
@@ -297,6 +306,7 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
   const clock = options.clock ?? systemClock;
   const log = options.log ?? silentLogger;
   const loaded = await loadIdentity({ ...config.identity, trustDomain: config.trustDomain }, clock);
+  const blocks = await Blocks.open(clock, config.revocation.file);
   const crypto = await loadCryptoProvider(config.crypto.provider);
   const instance = randomBytes(8);
   const recorder = new Recorder({
@@ -341,6 +351,7 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     session: config.session,
     instance,
     lagMs: () => lag.currentMs,
+    blocks,
     onSessionEnded: (id) => limits.release(id),
   });
   const routes = config.egress.routes.map((route): Route => {
@@ -357,7 +368,8 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     loaded,
     limits,
     sessions,
-    egress: new Egress(context, routes, config.egress.maxConnections),
+    revocation: new Revocation(context, sessions, blocks),
+    egress: new Egress(context, routes, config.egress.maxConnections, (peer) => blocks.has(peer)),
     ingress: new Ingress(context, {
       sessions,
       apps,
@@ -391,7 +403,7 @@ function peerUpstream(
         to,
         session.listen(
           (reason) => connection.drain(reason),
-          () => connection.shutDown(),
+          () => connection.shutDown(session.farewell),
         ),
       );
     },

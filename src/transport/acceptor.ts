@@ -40,6 +40,8 @@ export interface AcceptorOptions {
   readonly instance?: Buffer;
   /** How late the event loop is, in milliseconds; above the limit full handshakes are refused. */
   readonly lagMs?: () => number;
+  /** Whether the peer with this SPIFFE ID is to be refused, whatever it can prove. */
+  readonly isBlocked?: (spiffeId: string) => boolean;
   /** The channel is up: set `onClose`, `onDrain` and, last, `onData`. */
   readonly onChannel: (channel: SecureChannel) => void;
   readonly onRefused: (refusal: Refusal) => void;
@@ -142,7 +144,7 @@ export class Acceptor {
   }
 
   #responder(): Responder {
-    const { crypto, staticKey, identity, bundle, clock, modes, instance, lagMs } = this.#options;
+    const { crypto, staticKey, identity, bundle, clock, modes, instance, lagMs, isBlocked } = this.#options;
     const { handshake, records } = this.#limits;
     return new Responder({
       crypto,
@@ -154,6 +156,7 @@ export class Acceptor {
       limits: handshake,
       maxRecord: records.maxLength,
       instance,
+      isBlocked,
       overloaded: lagMs === undefined ? undefined : () => lagMs() > handshake.maxEventLoopLagMs,
     });
   }

@@ -9,6 +9,7 @@
  * - cryptography: `message-too-short`, `decrypt-failed`, `weak-key`, `reflected-key`
  * - identity: `bad-identity-payload`, `no-certificate`, `untrusted-peer` (the cause is an IdentityError), `bad-signature`,
  *   `wrong-peer` (initiator: the responder is someone else), `misdirected` (responder: someone else was wanted)
+ * - `peer-blocked`: it is who it says, and an operator has blocked it
  * - `not-confirmed`: the other end closed or broke the connection before its first record; it may have refused us
  * - `connection-lost`: it ended earlier than that
  * - `internal-error`: a bug here; fails closed
@@ -44,6 +45,7 @@ export const HANDSHAKE_ERROR_CODES = [
   'bad-signature',
   'wrong-peer',
   'misdirected',
+  'peer-blocked',
   'internal-error',
   'not-confirmed',
   'connection-lost',

@@ -79,6 +79,11 @@ export class RecordWriter {
     return record;
   }
 
+  /** How many there have been, over all keys. */
+  get sealed(): number {
+    return this.#cipher.n;
+  }
+
   wipe(): void {
     this.#cipher.wipe();
   }
@@ -148,6 +153,11 @@ export class RecordReader {
   /** 0, or a number that is different for each record that waits for its remaining bytes. */
   get waiting(): number {
     return this.#partial === 0 ? 0 : this.#serial;
+  }
+
+  /** How many records have been opened, over all keys: the number of the last one, counted from 0, is one less. */
+  get opened(): number {
+    return this.#cipher.n;
   }
 
   /** Takes what came from the wire; copies what it keeps. Throws RecordError. */

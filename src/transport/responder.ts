@@ -16,6 +16,8 @@ import { findMode, type Mode } from './mode.ts';
 import { prologue } from './prologue.ts';
 
 export interface ResponderOptions extends HandshakeOptions {
+  /** Whether a peer that has proven this SPIFFE ID is refused all the same. */
+  readonly isBlocked?: ((spiffeId: string) => boolean) | undefined;
   /** Whether this process is too busy for another full handshake; asked before any key is computed. */
   readonly overloaded?: (() => boolean) | undefined;
 }
@@ -123,7 +125,7 @@ export class Responder implements HandshakeMachine {
   }
 
   #message3(noise: HandshakeState): HandshakeStep | undefined {
-    const { crypto, identity, bundle, now, limits } = this.#options;
+    const { crypto, identity, bundle, now, limits, isBlocked } = this.#options;
     const frame = decodeFrame(this.#inbox.bytes, 0, [MESSAGE], limits.maxMessageSize);
     if (frame === undefined) return undefined;
     const bytes = this.#inbox.take(frame.length);
@@ -138,6 +140,10 @@ export class Responder implements HandshakeMachine {
         `${proven.peer.spiffeId} looked for ${JSON.stringify(expectedPeer)}; this is ${identity.spiffeId}: its route or endpoint is wrong`,
         { peer: proven.peer.spiffeId },
       );
+    }
+    const { spiffeId } = proven.peer;
+    if (isBlocked?.(spiffeId) === true) {
+      throw new HandshakeError('peer-blocked', `${spiffeId} is blocked by an operator`, { peer: spiffeId });
     }
     return {
       send: undefined,

@@ -54,6 +54,7 @@ it('a file with only the required keys has the defaults of the design', () => {
     ingress: { listen: tcp(15008, '0.0.0.0', '::'), apps: [], allow: [] }, // section 2
     policy: 'enforce', // section 8
     session: { idleMs: 3_600_000, absoluteMs: 28_800_000, max: 10_000, maxPerPeer: 64, graceMs: 30_000 }, // 6
+    revocation: { file: undefined },
     limits: [],
     limitStore: { type: 'memory' }, // section 9
     monitoring: { adapters: [], calls: 'all', queue: 10_000 },

@@ -224,7 +224,7 @@ describe('a session whose time is over', () => {
   it('is not because a peer gives another reason', () => {
     const { open, ends } = setUp();
     const session = open();
-    for (const why of ['', 'shutdown', 'revoked', 'stream identifiers used up']) session.announced(why);
+    for (const why of ['', 'shutdown', 'evicted', 'stream identifiers used up']) session.announced(why);
     expect(session.isDraining).toBe(false);
     session.detach('peer-closed');
     expect(ends()).toMatchObject([{ reason: 'peer-closed', outcome: 'closed' }]);
