@@ -74,7 +74,6 @@ export const CONNECTION_FLOODS = [
   'unknown-frame',
   'window-update',
   'closed-stream',
-  'frames',
   'continuation',
   'header-list',
   'control-queue',

@@ -11,8 +11,11 @@ import type { ChainVerifier } from './identityproof.ts';
 import { type LimitOverrides, type TransportLimits, transportLimits } from './limits.ts';
 import { MODES, type Mode } from './mode.ts';
 import { RefusalTally } from './refusaltally.ts';
-import { Responder } from './responder.ts';
+import { Responder, type TicketOffice } from './responder.ts';
 import type { StaticKey } from './statickey.ts';
+
+/** A resumption costs a fifth of a full handshake, and belongs to a peer that is known: it is refused last. */
+const LAG_FACTORS = { full: 1, resumption: 4 } as const;
 
 /** A connection that did not become a channel, or several of one address that came too often. */
 export interface Refusal {
@@ -38,10 +41,10 @@ export interface AcceptorOptions {
   readonly modes?: readonly Mode[];
   /** 8 bytes that name this process to its peers. */
   readonly instance?: Buffer;
-  /** How late the event loop is, in milliseconds; above the limit full handshakes are refused. */
+  /** How late the event loop is, in milliseconds; above the limit full handshakes are refused, far above it all. */
   readonly lagMs?: () => number;
-  /** Whether the peer with this SPIFFE ID is to be refused, whatever it can prove. */
-  readonly isBlocked?: (spiffeId: string) => boolean;
+  /** Knows the tickets that were issued; without it none may be. */
+  readonly tickets?: TicketOffice;
   /** The channel is up: set `onClose`, `onDrain` and, last, `onData`. */
   readonly onChannel: (channel: SecureChannel) => void;
   readonly onRefused: (refusal: Refusal) => void;
@@ -144,7 +147,7 @@ export class Acceptor {
   }
 
   #responder(): Responder {
-    const { crypto, staticKey, identity, bundle, clock, modes, instance, lagMs, isBlocked } = this.#options;
+    const { crypto, staticKey, identity, bundle, clock, modes, instance, lagMs, tickets } = this.#options;
     const { handshake, records } = this.#limits;
     return new Responder({
       crypto,
@@ -156,8 +159,8 @@ export class Acceptor {
       limits: handshake,
       maxRecord: records.maxLength,
       instance,
-      isBlocked,
-      overloaded: lagMs === undefined ? undefined : () => lagMs() > handshake.maxEventLoopLagMs,
+      overloaded: lagMs && ((kind) => lagMs() > handshake.maxEventLoopLagMs * LAG_FACTORS[kind]),
+      tickets,
     });
   }
 }

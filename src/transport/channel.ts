@@ -6,7 +6,7 @@ import { ChannelUseError, type CloseReason, RecordError, type RecordFlood } from
 import type { Established } from './handshake.ts';
 import type { SessionKeys } from './keyschedule.ts';
 import type { RecordLimits } from './limits.ts';
-import type { ModeId } from './mode.ts';
+import { type ModeId, RESUMPTION } from './mode.ts';
 import {
   ALERT,
   CLOSE,
@@ -14,6 +14,7 @@ import {
   IGNORABLE,
   KEY_UPDATE,
   LENGTH_FIELD,
+  NEW_TICKET,
   OVERHEAD,
   PING,
   PING_LENGTH,
@@ -24,19 +25,15 @@ import {
   RecordWriter,
   TAG,
 } from './record.ts';
+import { decodeTicket, encodeTicket, type NewTicket, type Resumable, TICKETS_A_HANDSHAKE } from './ticket.ts';
 
 /** `flood` names the limit that was crossed, if the reason is `flood`. */
 export type CloseListener = (reason: CloseReason, detail: string, flood?: RecordFlood) => void;
 export type RekeyListener = (direction: 'send' | 'receive', cause: RekeyCause) => void;
 export type RekeyCause = 'records' | 'bytes' | 'age' | 'peer';
 
-/** How many records there have been; the channel adds to it. */
-export interface RecordTally {
-  recordsIn: number;
-  recordsOut: number;
-}
-
 export interface ChannelSession extends SessionKeys {
+  /** 2 if it was there before the connection. */
   readonly mode: ModeId;
 }
 
@@ -58,8 +55,13 @@ const NO_PAYLOAD = Buffer.alloc(RECORD_HEADER);
 export class SecureChannel implements RecordSink {
   readonly role: Established['role'];
   readonly peer: PeerIdentity;
-  /** The key belongs to whoever was handed the channel, who wipes it; before that the channel does. */
+  /**
+   * The key of a new session belongs to whoever was handed the channel, who wipes it; before that the channel does. That
+   * of a session that was resumed belongs to the session.
+   */
   readonly session: ChannelSession;
+  /** For the tickets of the session. */
+  readonly resumable: Resumable;
   /** 8 bytes in hex that name the peer's process, if it told. */
   readonly peerInstance: string | undefined;
   readonly remoteAddress: string;
@@ -78,7 +80,6 @@ export class SecureChannel implements RecordSink {
   readonly #socket: Socket;
   readonly #clock: Clock;
   readonly #limits: RecordLimits;
-  #tally: RecordTally = { recordsIn: 0, recordsOut: 0 };
   readonly #writer: RecordWriter;
   readonly #reader: RecordReader;
   #state: 'open' | 'closing' | 'closed' = 'open';
@@ -106,6 +107,11 @@ export class SecureChannel implements RecordSink {
   #started = false;
   /** The first record's payload, if it was DATA and came before onData was set. */
   #early: Buffer | undefined;
+  /** Tickets that may still go from the responder to the initiator: they are its first records. */
+  #ticketsDue: number;
+  #onTicket: ((ticket: NewTicket) => void) | undefined;
+  /** The first record, if it was a ticket and came before onTicket was set. */
+  #earlyTicket: NewTicket | undefined;
 
   /** `onUp` is called once, when the peer's first record has opened: before that the channel must not be used. */
   constructor(
@@ -117,8 +123,11 @@ export class SecureChannel implements RecordSink {
   ) {
     this.role = established.role;
     this.peer = established.peer;
-    this.session = { ...established.session, mode: established.mode.id };
-    this.peerInstance = established.payload.instance?.toString('hex');
+    this.session = { id: established.session.id, key: established.session.key, mode: established.mode.id };
+    const { session, peer, foundedIn, peerMaxRecord, peerInstance } = established;
+    this.resumable = { session, peer, foundedIn, peerMaxRecord, peerInstance };
+    this.peerInstance = peerInstance?.toString('hex');
+    this.#ticketsDue = established.tickets ? TICKETS_A_HANDSHAKE : 0;
     this.remoteAddress = socket.remoteAddress ?? '';
     this.remotePort = socket.remotePort ?? 0;
     this.capacity = Math.min(limits.maxLength, established.peerMaxRecord) - OVERHEAD;
@@ -153,20 +162,28 @@ export class SecureChannel implements RecordSink {
     if (end !== undefined) setImmediate(() => listener(end.reason, end.detail, end.flood));
   }
 
+  /** Called with each ticket that the responder sends. Set it before onData. */
+  set onTicket(listener: (ticket: NewTicket) => void) {
+    this.#onTicket = listener;
+    const early = this.#earlyTicket;
+    this.#earlyTicket = undefined;
+    if (early !== undefined) listener(early);
+  }
+
+  /** How many tickets a responder may send now: some right after the channel has come up, and no more later. */
+  get ticketsDue(): number {
+    return this.role === 'responder' ? this.#ticketsDue : 0;
+  }
+
+  /** Sends a ticket, if one is due. */
+  sendTicket(ticket: NewTicket): void {
+    if (this.ticketsDue === 0) return;
+    this.#ticketsDue--;
+    this.#control(NEW_TICKET, Buffer.concat([NO_PAYLOAD, encodeTicket(ticket)]));
+  }
+
   get closed(): boolean {
     return this.#state === 'closed';
-  }
-
-  /** Records of every type that the peer sent and that were opened: they have the numbers 0 to `received` - 1. */
-  get received(): number {
-    return this.#reader.opened;
-  }
-
-  /** Counts this channel's records, those up to now included, into a tally of the owner's from now on. */
-  set tally(tally: RecordTally) {
-    tally.recordsIn += this.#tally.recordsIn;
-    tally.recordsOut += this.#tally.recordsOut;
-    this.#tally = tally;
   }
 
   /** Octets that wait for the kernel. */
@@ -192,7 +209,6 @@ export class SecureChannel implements RecordSink {
         `write of [${start}, ${end}) of ${buf.length} octets: headroom is ${this.headroom}, capacity ${this.capacity}`,
       );
     }
-    this.#tally.recordsOut++;
     if (this.#inPlace(buf, payload, end)) {
       this.#lent.push(buf);
       this.#socket.write(this.#writer.sealInPlace(DATA, buf, start, end), this.#taken);
@@ -242,16 +258,6 @@ export class SecureChannel implements RecordSink {
     this.#finish(reason, detail);
   }
 
-  /**
-   * Ends the connection at once, in order on the wire: CLOSE goes out after what was written. Not one record more is
-   * opened, and the keys are wiped, when this returns.
-   */
-  cut(reason: CloseReason, detail: string): void {
-    if (this.#state === 'closed') return;
-    if (this.#state === 'open') this.#sendClose();
-    this.#finish(reason, detail, { flush: true, linger: true });
-  }
-
   /** For the driver: the first record, so that the peer knows that the handshake was ours. */
   greet(): void {
     this.#control(PING, FIRST_PING);
@@ -264,8 +270,12 @@ export class SecureChannel implements RecordSink {
 
   /** For the reader: one record that has opened. */
   record(type: number, payload: Buffer): void {
-    this.#tally.recordsIn++;
     if (this.#onUp !== undefined) this.#up(type);
+    if (type === NEW_TICKET) {
+      this.#ticketCame(payload);
+      return;
+    }
+    this.#ticketsDue = 0;
     switch (type) {
       case DATA:
         if (payload.length === 0) this.#limit(this.#idle, 'record-idle', 'empty DATA records');
@@ -297,10 +307,24 @@ export class SecureChannel implements RecordSink {
   #up(type: number): void {
     const onUp = this.#onUp as () => void;
     this.#onUp = undefined;
-    if (this.role === 'responder' && type !== PING) this.greet(); // the initiator waits for a record
     this.#reader.pause();
     this.#socket.pause();
+    this.#socket.cork();
+    process.nextTick(() => this.#socket.uncork());
     onUp();
+    if (this.role === 'initiator') return;
+    this.#ticketsDue = 0;
+    if (type !== PING) this.greet(); // the initiator waits for a record
+  }
+
+  #ticketCame(payload: Buffer): void {
+    const ticket = decodeTicket(payload);
+    if (this.role === 'responder' || this.#ticketsDue === 0 || ticket === undefined) {
+      throw new RecordError('protocol-error', `A NEW_TICKET of ${payload.length} bytes where none is due`);
+    }
+    this.#ticketsDue--;
+    if (this.#onTicket === undefined) this.#earlyTicket = ticket;
+    else this.#onTicket(ticket);
   }
 
   #start(): void {
@@ -383,7 +407,6 @@ export class SecureChannel implements RecordSink {
   /** Writes a small record; `bytes` is RECORD_HEADER free bytes, then the payload. */
   #control(type: number, bytes: Buffer): void {
     if (this.#state !== 'open') return;
-    this.#tally.recordsOut++;
     this.#socket.write(this.#writer.seal(type, bytes, RECORD_HEADER, bytes.length));
     this.#rekeyIfDue();
   }
@@ -394,7 +417,6 @@ export class SecureChannel implements RecordSink {
   }
 
   #rekey(cause: RekeyCause): void {
-    this.#tally.recordsOut++;
     this.#socket.write(this.#writer.keyUpdate());
     this.#keySince = this.#clock.monotonic();
     this.onRekey?.('send', cause);
@@ -418,7 +440,6 @@ export class SecureChannel implements RecordSink {
   }
 
   #sendClose(): void {
-    this.#tally.recordsOut++;
     this.#socket.end(this.#writer.seal(CLOSE, NO_PAYLOAD, RECORD_HEADER, RECORD_HEADER));
   }
 
@@ -437,11 +458,7 @@ export class SecureChannel implements RecordSink {
   #finish(
     reason: CloseReason,
     detail: string,
-    {
-      flush = false,
-      linger = false,
-      flood,
-    }: { flush?: boolean; linger?: boolean; flood?: RecordFlood | undefined } = {},
+    { flush = false, flood }: { flush?: boolean; flood?: RecordFlood | undefined } = {},
   ): void {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
@@ -451,25 +468,22 @@ export class SecureChannel implements RecordSink {
     this.#clock.clear(this.#recordTimer);
     this.#reader.stop();
     this.#writer.wipe();
-    if (this.#onUp !== undefined) this.session.key.wipe();
+    if (this.#onUp !== undefined && this.session.mode !== RESUMPTION.id) this.session.key.wipe();
     this.#early = undefined;
+    this.#earlyTicket = undefined;
     this.#owedPong = undefined;
     this.#lent.length = 0;
-    if (flush) this.#letGo(linger);
+    if (flush) this.#letGo();
     else this.#socket.destroy();
     this.#onClose?.(reason, detail, flood);
   }
 
-  /**
-   * Destroys the socket once it has sent everything, or the peer has had its time to take it. `linger` while the peer
-   * still sends, until its FIN: octets that nobody reads would turn the end into a reset, which may overtake CLOSE.
-   */
-  #letGo(linger: boolean): void {
+  /** Destroys the socket once it has sent everything, or the peer has had its time to take it. */
+  #letGo(): void {
     const socket = this.#socket;
     const timer = this.#clock.after(this.#limits.closeTimeoutMs, () => socket.destroy());
     socket.once('close', () => this.#clock.clear(timer));
-    if (linger) socket.resume();
-    else socket.destroySoon();
+    socket.destroySoon();
   }
 }
 

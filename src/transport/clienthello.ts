@@ -1,5 +1,7 @@
 import { HandshakeError } from './errors.ts';
 import { alertFrame, UNKNOWN_VERSION } from './frame.ts';
+import { RESUMPTION } from './mode.ts';
+import { TICKET_ID_LENGTH } from './ticket.ts';
 
 /*
  * CLIENT_HELLO opens a connection, in one write with message 1, and again after a RETRY:
@@ -12,8 +14,6 @@ const MODE_AT = 5; // u8
 const OFFERED_AT = 6; // u16, bit n = mode n
 const RESERVED_AT = 8; // u32, zero
 const HELLO_LENGTH = 12;
-const TICKET_LENGTH = 16; // ticket_id, in mode 2 only
-const TICKET_MODE = 2;
 
 /** The only version there is, and so the highest spoken. */
 export const VERSION = 1;
@@ -24,15 +24,18 @@ export interface ClientHello {
   readonly offered: number;
   /** How many bytes it took. */
   readonly length: number;
+  /** ticket_id, in mode 2: a view of the input. */
+  readonly ticket?: Buffer;
 }
 
-/** A CLIENT_HELLO for a mode without a ticket. */
-export function encodeClientHello(mode: number, offered: number): Buffer {
-  const hello = Buffer.alloc(HELLO_LENGTH);
+/** A CLIENT_HELLO; in mode 2 with the ticket's 16 bytes. */
+export function encodeClientHello(mode: number, offered: number, ticket?: Uint8Array): Buffer {
+  const hello = Buffer.alloc(HELLO_LENGTH + (ticket?.length ?? 0));
   MAGIC.copy(hello);
   hello[VERSION_AT] = VERSION;
   hello[MODE_AT] = mode;
   hello.writeUInt16BE(offered, OFFERED_AT);
+  if (ticket !== undefined) hello.set(ticket, HELLO_LENGTH);
   return hello;
 }
 
@@ -66,8 +69,10 @@ export function decodeClientHello(bytes: Buffer): ClientHello | undefined {
       `CLIENT_HELLO: mode ${mode} is not among the offered modes (bits 0x${offered.toString(16)})`,
     );
   }
-  const length = mode === TICKET_MODE ? HELLO_LENGTH + TICKET_LENGTH : HELLO_LENGTH;
-  return bytes.length < length ? undefined : { mode, offered, length };
+  if (mode !== RESUMPTION.id) return { mode, offered, length: HELLO_LENGTH };
+  const length = HELLO_LENGTH + TICKET_ID_LENGTH;
+  if (bytes.length < length) return undefined;
+  return { mode, offered, length, ticket: bytes.subarray(HELLO_LENGTH, length) };
 }
 
 /** Names what a stranger seems to speak, from its first bytes. */

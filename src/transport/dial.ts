@@ -11,6 +11,7 @@ import { type LimitOverrides, transportLimits } from './limits.ts';
 import { MODES, type Mode } from './mode.ts';
 import { openSocket } from './opensocket.ts';
 import type { StaticKey } from './statickey.ts';
+import type { Ticket } from './ticket.ts';
 
 export interface DialOptions {
   /** An IP address, or a name that the operating system resolves. */
@@ -32,12 +33,16 @@ export interface DialOptions {
   readonly modes?: readonly Mode[];
   /** 8 bytes that name this process to its peers. */
   readonly instance?: Buffer;
+  /** Whether the channel's onTicket shall get tickets. */
+  readonly tickets?: boolean;
+  /** A ticket to try first. It counts as used from now on, whatever comes of the dial. */
+  readonly ticket?: Ticket | undefined;
   readonly signal?: AbortSignal;
 }
 
 /**
  * Connects to a peer. Resolves once the peer has confirmed the handshake with a record of its own; then set
- * `onClose`, `onDrain` and, last, `onData`. Rejects with HandshakeError, nothing being left of the attempt.
+ * `onClose`, `onDrain` and, last, `onData`; with `tickets` also `onTicket`. Rejects with HandshakeError, nothing being left of the attempt.
  */
 export function dial(options: DialOptions): Promise<SecureChannel> {
   return new Promise((resolve, reject) => {
@@ -56,6 +61,8 @@ export function dial(options: DialOptions): Promise<SecureChannel> {
       maxRecord: limits.records.maxLength,
       instance: options.instance,
       expectedPeer: options.expectedPeer,
+      tickets: options.tickets,
+      ticket: options.ticket,
     });
     const socket = openSocket({
       host,

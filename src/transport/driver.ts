@@ -106,8 +106,9 @@ export class HandshakeDriver {
       if (send !== undefined) socket.write(send);
       channel.greet();
       socket.uncork();
-    } else if (rest !== undefined) {
-      channel.feed(rest);
+    } else {
+      if (send !== undefined) socket.write(send);
+      if (rest !== undefined) channel.feed(rest);
     }
   }
 

@@ -6,10 +6,11 @@ import { NoiseError } from '../noise/errors.ts';
 import type { HandshakeState } from '../noise/handshakestate.ts';
 import { HandshakeError, type HandshakeErrorCode } from './errors.ts';
 import type { ChainVerifier, ProvenPeer } from './identityproof.ts';
-import { deriveSession, type SessionKeys } from './keyschedule.ts';
+import { deriveSession } from './keyschedule.ts';
 import type { HandshakeLimits } from './limits.ts';
-import type { Mode } from './mode.ts';
+import { findMode, type Mode, RESUMPTION } from './mode.ts';
 import { MAX_LENGTH } from './record.ts';
+import type { Resumable } from './ticket.ts';
 
 /*
  * A handshake is a pure state machine, Initiator or Responder: bytes go in, steps come out, a HandshakeError ends
@@ -21,7 +22,9 @@ import { MAX_LENGTH } from './record.ts';
  *                                  <------        message 2: identity
  *     checks it, then message 3    ------>        checks it
  *     first record (PING)          ------>        up
- *     up                           <------        first record (PONG)
+ *     up                           <------        first records: two tickets, if the initiator takes them; PONG
+ *
+ * With a ticket (mode 2) message 2 is the last, and carries no identity: both are known from the session.
  */
 
 /** What both roles need. Nothing of it is changed, wiped or kept after the handshake. */
@@ -41,15 +44,17 @@ export interface HandshakeOptions {
   readonly instance: Buffer | undefined;
 }
 
-/** What a finished handshake yields; the receiver owns and wipes all of its keys. */
-export interface Established extends ProvenPeer {
+/**
+ * What a finished handshake yields. The receiver owns and wipes the cipher states; the session key too if the
+ * handshake founded the session, but not if it resumed one (mode 2).
+ */
+export interface Established extends Resumable {
   readonly role: 'initiator' | 'responder';
   readonly mode: Mode;
-  readonly session: SessionKeys;
+  /** Whether the responder may send tickets: the initiator offered mode 2. */
+  readonly tickets: boolean;
   readonly send: CipherState;
   readonly receive: CipherState;
-  /** The largest record length field that the peer accepts. */
-  readonly peerMaxRecord: number;
 }
 
 /** What a machine wants done, in this order. */
@@ -81,25 +86,59 @@ export function assertCurrent(identity: LocalIdentity, now: number): void {
   );
 }
 
-/** Turns a finished Noise handshake into keys. */
+/** Turns a finished full handshake into keys, and founds a session. */
 export function conclude(
   crypto: CryptoProvider,
   role: Established['role'],
   mode: Mode,
   noise: HandshakeState,
-  proven: ProvenPeer,
+  { peer, payload }: ProvenPeer,
+  tickets: boolean,
 ): Established {
   const { send, receive, handshakeHash, exporter } = noise.split();
-  const session = deriveSession(crypto, exporter, handshakeHash);
   return {
-    ...proven,
     role,
     mode,
-    session,
+    tickets,
     send,
     receive,
-    peerMaxRecord: proven.payload.maxRecord ?? MAX_LENGTH,
+    session: deriveSession(crypto, exporter, handshakeHash),
+    peer,
+    foundedIn: mode,
+    peerMaxRecord: payload.maxRecord ?? MAX_LENGTH,
+    peerInstance: payload.instance,
   };
+}
+
+/** Turns a finished handshake in mode 2 into keys, and joins the session that it resumes. */
+export function concludeResumed(
+  role: Established['role'],
+  noise: HandshakeState,
+  { session, peer, foundedIn, peerMaxRecord, peerInstance }: Resumable,
+): Established {
+  const { send, receive, exporter } = noise.split();
+  exporter.wipe();
+  return {
+    role,
+    mode: RESUMPTION,
+    tickets: true,
+    send,
+    receive,
+    session,
+    peer,
+    foundedIn,
+    peerMaxRecord,
+    peerInstance,
+  };
+}
+
+/** Whether a session may still be resumed, as far as its founding handshake goes: policy, certificates, key. */
+export function mayBeResumed(
+  { session, peer, foundedIn }: Resumable,
+  modes: readonly Mode[],
+  now: number,
+): boolean {
+  return findMode(modes, foundedIn.id) !== undefined && peer.notAfter > now && !session.key.wiped;
 }
 
 const NOISE_CODES: Readonly<Record<string, HandshakeErrorCode>> = {

@@ -6,14 +6,18 @@ import {
   asHandshakeError,
   assertCurrent,
   conclude,
+  concludeResumed,
   type HandshakeMachine,
   type HandshakeOptions,
   type HandshakeStep,
+  mayBeResumed,
 } from './handshake.ts';
 import { proveIdentity, verifyIdentity } from './identityproof.ts';
 import { Inbox } from './inbox.ts';
-import { findMode, type Mode, offeredModes } from './mode.ts';
+import { resumptionPsk } from './keyschedule.ts';
+import { findMode, type Mode, offeredModes, RESUMPTION } from './mode.ts';
 import { prologue } from './prologue.ts';
+import type { Ticket } from './ticket.ts';
 
 /** RETRY never names a mode above this one: it leads to a full handshake. */
 const MAX_RETRY_MODE = 1;
@@ -21,12 +25,19 @@ const MAX_RETRY_MODE = 1;
 export interface InitiatorOptions extends HandshakeOptions {
   /** The SPIFFE ID that the responder must prove. */
   readonly expectedPeer: string;
+  /** Whether to offer mode 2, so that the responder sends tickets. */
+  readonly tickets?: boolean | undefined;
+  /** A ticket to begin with; implies `tickets`. */
+  readonly ticket?: Ticket | undefined;
 }
 
-/** The initiator's side of a full handshake, a pure state machine. */
+/** The initiator's side of a handshake, a pure state machine. */
 export class Initiator implements HandshakeMachine {
   readonly #options: InitiatorOptions;
   readonly #inbox = new Inbox();
+  readonly #offered: number;
+  /** What the current attempt resumes. */
+  #ticket: Ticket | undefined;
   #mode: Mode;
   #noise: HandshakeState | undefined;
   /** CLIENT_HELLO and message 1 of the first attempt, until an answer to it has come. */
@@ -38,8 +49,13 @@ export class Initiator implements HandshakeMachine {
     assertCurrent(options.identity, options.now());
     const mode = options.modes[0];
     if (mode === undefined) throw new HandshakeError('mode-refused', 'Policy allows no mode of HBK/1');
+    const { ticket, tickets = ticket !== undefined, modes, expectedPeer, now } = options;
     this.#options = options;
-    this.#mode = mode;
+    this.#offered = offeredModes(tickets ? [...modes, RESUMPTION] : modes);
+    const fits =
+      ticket?.resumable.peer.spiffeId === expectedPeer && mayBeResumed(ticket.resumable, modes, now());
+    this.#ticket = fits ? ticket : undefined;
+    this.#mode = fits ? RESUMPTION : mode;
   }
 
   start(): Buffer {
@@ -63,16 +79,19 @@ export class Initiator implements HandshakeMachine {
 
   /** CLIENT_HELLO and message 1, to be sent in one write. */
   #attempt(mode: Mode, earlierHash?: Buffer): Buffer {
-    const { crypto, modes, staticKey } = this.#options;
-    const hello = encodeClientHello(mode.id, offeredModes(modes));
+    const { crypto, staticKey } = this.#options;
+    const ticket = this.#ticket;
+    const hello = encodeClientHello(mode.id, this.#offered, ticket?.id);
+    const psk = ticket && resumptionPsk(crypto, ticket.resumable.session.key, ticket.id);
     this.#mode = mode;
     this.#noise = new HandshakeState({
       crypto,
       protocol: mode.protocol,
       initiator: true,
       prologue: prologue(mode.protocol, hello, earlierHash),
-      s: staticKey,
+      ...(psk === undefined ? { s: staticKey } : { psks: [psk.bytes] }),
     });
+    psk?.wipe();
     return Buffer.concat([hello, encodeFrame(MESSAGE, this.#noise.writeMessage())]);
   }
 
@@ -92,7 +111,7 @@ export class Initiator implements HandshakeMachine {
     const body = bytes.subarray(bytes.length - frame.body.length);
     const send = frame.type === RETRY ? this.#retry(bytes, body[0] as number) : undefined;
     if (send !== undefined) return { send, established: undefined, rest: undefined };
-    return this.#message2(body);
+    return this.#ticket === undefined ? this.#message2(body) : this.#resumed(body, this.#ticket);
   }
 
   #retry(frame: Buffer, id: number): Buffer {
@@ -108,6 +127,7 @@ export class Initiator implements HandshakeMachine {
       );
     }
     this.#retried = true;
+    this.#ticket = undefined;
     this.#noise?.wipe();
     return this.#attempt(mode, crypto.sha256(first, frame));
   }
@@ -135,8 +155,25 @@ export class Initiator implements HandshakeMachine {
     );
     return {
       send: encodeFrame(MESSAGE, message3),
-      established: conclude(crypto, 'initiator', this.#mode, noise, proven),
+      established: conclude(crypto, 'initiator', this.#mode, noise, proven, this.#offersTickets),
       rest: undefined,
     };
+  }
+
+  /** Message 2 of mode 2: whoever made it knows the session key. */
+  #resumed(message: Buffer, { resumable }: Ticket): HandshakeStep {
+    const noise = this.#noise as HandshakeState;
+    const { payload } = noise.readMessage(message);
+    if (payload.length > 0) {
+      throw new HandshakeError(
+        'unexpected-bytes',
+        `Message 2 of mode 2 has a payload of ${payload.length} bytes`,
+      );
+    }
+    return { send: undefined, established: concludeResumed('initiator', noise, resumable), rest: undefined };
+  }
+
+  get #offersTickets(): boolean {
+    return (this.#offered & offeredModes([RESUMPTION])) !== 0;
   }
 }

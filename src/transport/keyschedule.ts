@@ -3,7 +3,9 @@ import { Secret } from '../crypto/secret.ts';
 
 const SESSION_ID = Buffer.from('HBK1 session id', 'latin1');
 const SESSION_KEY = Buffer.from('HBK1 session key', 'latin1');
+const RESUME = Buffer.from('HBK1 resume', 'latin1');
 const UUID_LENGTH = 16;
+const PSK_LENGTH = 32;
 const SESSION_KEY_LENGTH = 32;
 
 /** What a full handshake (modes 0 and 1) founds; both ends derive the same. */
@@ -21,6 +23,11 @@ export function deriveSession(crypto: CryptoProvider, exporter: Secret, H: Uint8
   const key = crypto.hkdfExpand(prk, Buffer.concat([SESSION_KEY, H]), SESSION_KEY_LENGTH);
   exporter.wipe();
   return { id: uuid8(id), key: new Secret(key) };
+}
+
+/** The PSK of a ticket of the session with this key; the caller wipes it. */
+export function resumptionPsk(crypto: CryptoProvider, sessionKey: Secret, ticketId: Uint8Array): Secret {
+  return new Secret(crypto.hkdfExpand(sessionKey.bytes, Buffer.concat([RESUME, ticketId]), PSK_LENGTH));
 }
 
 /** RFC 9562, section 5.8: version 8, variant 10. */

@@ -15,6 +15,13 @@ export const XX: Mode = { id: 0, protocol: 'Noise_XX_25519_AESGCM_SHA256', overh
 /** The modes that this build speaks, the most preferred first. */
 export const MODES: readonly Mode[] = [XX];
 
+/** Resumption with a ticket. Policy does not list it: it is offered by whoever keeps tickets, and no RETRY names it. */
+export const RESUMPTION: Mode = {
+  id: 2,
+  protocol: 'Noise_NNpsk0_25519_AESGCM_SHA256',
+  overhead: [48, 48],
+};
+
 /** The offered-modes field of CLIENT_HELLO: bit n is mode n. */
 export function offeredModes(modes: readonly Mode[]): number {
   return modes.reduce((bits, mode) => bits | (1 << mode.id), 0);

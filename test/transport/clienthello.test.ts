@@ -27,11 +27,13 @@ describe('CLIENT_HELLO', () => {
   it('takes a ticket id in mode 2 only', () => {
     const resume = encodeClientHello(2, 0b101);
     expect(decodeClientHello(resume)).toBeUndefined();
-    expect(decodeClientHello(Buffer.concat([resume, Buffer.alloc(16)]))).toEqual({
-      mode: 2,
-      offered: 5,
-      length: 28,
-    });
+    const ticket = Buffer.alloc(16, 7);
+    const whole = encodeClientHello(2, 0b101, ticket);
+    expect(whole).toEqual(Buffer.concat([resume, ticket]));
+    for (let length = 12; length < 28; length++) {
+      expect(decodeClientHello(whole.subarray(0, length))).toBeUndefined();
+    }
+    expect(decodeClientHello(whole)).toEqual({ mode: 2, offered: 5, length: 28, ticket });
   });
 
   it('refuses a stranger with its first wrong byte, and says what it seems to speak', () => {

@@ -71,9 +71,9 @@ describe('a handshake in mode 0', () => {
     const instance = Buffer.from('12345678');
     const done = shake(pair.initiator({ maxRecord: 4096, instance }), pair.responder({ maxRecord: 2048 }));
     expect(done.responder?.peerMaxRecord).toBe(4096);
-    expect(done.responder?.payload.instance?.equals(instance)).toBe(true);
+    expect(done.responder?.peerInstance?.equals(instance)).toBe(true);
     expect(done.initiator?.peerMaxRecord).toBe(2048);
-    expect(done.initiator?.payload.instance).toBeUndefined();
+    expect(done.initiator?.peerInstance).toBeUndefined();
   });
 });
 

@@ -193,7 +193,7 @@ export class Bench {
   }
 
   /** A peer that has done its handshake and now does what it likes. */
-  async rogue(): Promise<Rogue> {
+  async rogue({ tickets = false } = {}): Promise<Rogue> {
     const socket = await this.raw();
     const machine = new Initiator({
       crypto,
@@ -206,6 +206,7 @@ export class Bench {
       maxRecord: MAX_LENGTH,
       instance: undefined,
       expectedPeer: this.greeter.spiffeId,
+      tickets,
     });
     socket.write(machine.start());
     const established = await new Promise<Established>((resolve) => {
