@@ -57,6 +57,8 @@ beforeAll(async () => {
   const greeter = await world.sidecar(
     'greeter',
     {
+      // Else slow answers wear the connection out, which ends it in order, before they are too many.
+      http2: { appCancelBurst: 100_000 },
       ingress: {
         apps: [
           { service: SERVICE, address: good.address },

@@ -148,6 +148,7 @@ function plainSettings(payload: Buffer): boolean {
 
 /** What ends our connection, and not nghttp2's, with the section of RFC 9113 that has it so. */
 const STRICTER = [
+  /PRIORITY on stream 0/, // 6.3: newer ones (Node 24 has one) ignore PRIORITY altogether
   / on stream \d+, out of order/, // 5.1.1: nghttp2 ignores frames on streams that were left out
   / on closed stream \d+/, // 5.1: so it does on closed ones
   / depends on itself/, // RFC 7540 section 5.3.1: it has no priorities any more
