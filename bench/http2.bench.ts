@@ -9,6 +9,7 @@ const ROUNDS = 7;
 const SECONDS = 0.5; // a round
 
 const LIMITS: ConnectionLimits = {
+  framesPerSecond: 2_000_000,
   floodFrames: 200,
   floodWindowMs: 10_000,
   resetBurst: 1000,

@@ -93,6 +93,20 @@ export const CATALOGUE: {
   'session.closed': { means: 'A session ended in order or was cut', fields: SESSION_END },
   'session.expired': { means: 'A session reached its idle or absolute end', fields: SESSION_END },
   'session.evicted': { means: 'A session without calls made room for another', fields: SESSION_END },
+  'session.revoked': {
+    means:
+      'An operator cut a session here; its keys are wiped. The peer records `session.closed` for the reason `revoked`',
+    fields: {
+      ...SESSION_END,
+      reason: 'Why, as the operator said',
+      mayReturn: 'False if the peer is blocked',
+      callsCut: 'Calls that were under way',
+      recordsAccepted: 'Records of the peer that were accepted in its life, on all connections',
+      lastRecords:
+        'For each connection that was open, `ADDRESS NUMBER`: the last record that was accepted, the first being 0',
+      cutMicros: 'Microseconds from the command to the cut',
+    },
+  },
   'session.rekeyed': {
     means: 'One direction went over to its next key',
     fields: {
@@ -100,6 +114,21 @@ export const CATALOGUE: {
       direction: '`send` or `receive`',
       cause: 'What made the key old: records, bytes, age, or the peer',
     },
+  },
+  'peer.blocked': {
+    means: 'An operator has blocked a peer: no session with it, in either direction',
+    fields: {
+      peer: 'SPIFFE ID of the peer',
+      since: 'When it was blocked, the first time if it was already',
+      reason: 'Why, as the operator said',
+      sessions: 'How many sessions with it were cut',
+      holdsUntil: '`allowed`: until it is allowed again; `restart`: not longer than this process',
+      detail: 'Why it holds no longer than this process, if so',
+    },
+  },
+  'peer.allowed': {
+    means: 'An operator has allowed a blocked peer again',
+    fields: { peer: 'SPIFFE ID of the peer', blockedSince: 'When it was blocked' },
   },
   'connection.opened': {
     means: 'A TCP or Unix connection came up',

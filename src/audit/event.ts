@@ -51,11 +51,28 @@ export interface AuditEventFields {
   'session.closed': SessionEnd;
   'session.expired': SessionEnd;
   'session.evicted': SessionEnd;
+  'session.revoked': SessionEnd & {
+    readonly mayReturn: boolean;
+    readonly callsCut: number;
+    readonly recordsAccepted: number;
+    readonly lastRecords: readonly string[];
+    readonly cutMicros: number;
+  };
   'session.rekeyed': {
     readonly sessionId: string;
     readonly direction: 'send' | 'receive';
     readonly cause: string;
   };
+
+  'peer.blocked': {
+    readonly peer: string;
+    readonly since: string;
+    readonly reason: string;
+    readonly sessions: number;
+    readonly holdsUntil: 'allowed' | 'restart';
+    readonly detail?: Optional<string>;
+  };
+  'peer.allowed': { readonly peer: string; readonly blockedSince: string };
 
   'connection.opened': {
     readonly side: ConnectionSide;

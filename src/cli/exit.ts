@@ -3,6 +3,7 @@ import { ConfigError } from '../config/errors.ts';
 import { IdentityError } from '../identity/errors.ts';
 import { LimitError } from '../limit/errors.ts';
 import { ListenError } from '../relay/listener.ts';
+import { BlockError } from '../session/errors.ts';
 
 /** Exit codes, as docs/cli.md lists them. A signal that ends the process at once gives 128 plus its number. */
 export const Exit = {
@@ -14,6 +15,7 @@ export const Exit = {
   LISTEN: 5,
   MONITORING: 6,
   CALLS_CUT: 7,
+  STATE: 8,
 } as const;
 
 /** Which exit code an error that ends a command stands for. */
@@ -21,6 +23,7 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof ConfigError) return Exit.CONFIG;
   if (error instanceof IdentityError) return Exit.IDENTITY;
   if (error instanceof ListenError) return Exit.LISTEN;
+  if (error instanceof BlockError) return Exit.STATE;
   if (error instanceof AuditError || error instanceof LimitError) return Exit.MONITORING;
   return Exit.FAILED;
 }

@@ -40,6 +40,7 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
       maxPerPeer: session.maxPerPeer,
       graceMs: session.grace,
     },
+    revocation: { file: file.revocation.file },
     limits: file.limits.map(({ scope, maxRequests, window }) => ({ scope, maxRequests, windowMs: window })),
     limitStore: limitStore(file.limitStore),
     monitoring: {
@@ -67,6 +68,7 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
       sessionHeaderTableSize: http2.sessionHeaderTable,
       floodFrames: http2.floodFrames,
       floodWindowMs: http2.floodWindow,
+      maxFramesPerSecond: http2.maxFramesPerSecond,
       queuedControlFrames: http2.queuedControlFrames,
       settingsEntries: http2.settingsEntries,
       stallTimeoutMs: http2.stallTimeout,
@@ -97,6 +99,7 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
       rekeyRecords: records.rekeyRecords,
       rekeyBytes: records.rekeyBytes,
       rekeyAfterMs: records.rekeyAfter,
+      maxRecordsPerSecond: records.maxRecordsPerSecond,
     },
     crypto: file.crypto,
     log: file.log,

@@ -105,6 +105,8 @@ export interface RecordsConfig {
   readonly rekeyBytes: number;
   /** ... or this long under one key. */
   readonly rekeyAfterMs: number;
+  /** Of one connection; more are a flood. */
+  readonly maxRecordsPerSecond: number;
 }
 
 /**
@@ -143,6 +145,8 @@ export interface Http2Config {
   readonly floodFrames: number;
   /** ... in this long. */
   readonly floodWindowMs: number;
+  /** Frames of any kind on one connection; more are a flood. */
+  readonly maxFramesPerSecond: number;
   readonly queuedControlFrames: number;
   /** Entries of one SETTINGS frame. */
   readonly settingsEntries: number;
@@ -186,6 +190,10 @@ export interface SidecarConfig {
     readonly maxPerPeer: number;
     /** GOAWAY goes out this long before a session's end. */
     readonly graceMs: number;
+  };
+  readonly revocation: {
+    /** Absolute path of the file of blocked peers. */
+    readonly file: string | undefined;
   };
   readonly limits: readonly LimitConfig[];
   readonly limitStore: LimitStoreConfig;

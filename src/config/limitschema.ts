@@ -70,6 +70,10 @@ export const RECORDS = mapping(
     // Not less than 1,024 of the largest records: a peer refuses keys that change more often.
     rekeyBytes: size('64MiB', '64GiB', { description: '... this many bytes, ...', default: '32GiB' }),
     rekeyAfter: duration('1m', '24h', { description: '... or this long.', default: '1h' }),
+    maxRecordsPerSecond: count(100, 10_000_000, 'records a second', {
+      description: 'Records that one connection may bring; more end it.',
+      default: 100_000,
+    }),
   },
   { description: 'Limits on the encrypted records of a connection.' },
 );
@@ -140,6 +144,11 @@ export const HTTP2 = mapping(
       default: 200,
     }),
     floodWindow: duration('1s', '10m', { description: '... in this long.', default: '10s' }),
+    maxFramesPerSecond: count(1_000, 100_000_000, 'frames a second', {
+      description:
+        'Frames of any kind that one connection may bring; more end it. Inside a session, the calls of all apps count together.',
+      default: 2_000_000,
+    }),
     queuedControlFrames: count(10, 1_000_000, 'frames', {
       description: 'Control frames that wait to be sent on a connection.',
       default: 1_000,

@@ -166,6 +166,19 @@ const SESSION = mapping(
   { description: 'How long sessions live and how many there may be.' },
 );
 
+const REVOCATION = mapping(
+  {
+    file: optional(
+      kind('path', {
+        description:
+          'Where the sidecar keeps the peers that an operator has blocked, so that they stay blocked over restarts. It makes the file, and replaces it whole at each change: a folder of its own that it may write to. Without it a block ends with the process. One file for one sidecar.',
+        example: 'state/blocked.jsonl',
+      }),
+    ),
+  },
+  { description: 'Peers that are kept out, whatever they can prove.' },
+);
+
 const LIMITS = list(
   mapping(
     {
@@ -279,6 +292,7 @@ export const SCHEMA = mapping(
       default: 'enforce',
     }),
     session: SESSION,
+    revocation: REVOCATION,
     limits: LIMITS,
     limitStore: LIMIT_STORE,
     monitoring: MONITORING,

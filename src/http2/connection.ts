@@ -16,7 +16,7 @@ import { PREFACE, writeSettings, writeWindowUpdate } from './frame.ts';
 import { Goaway } from './goaway.ts';
 import { Guard } from './guard.ts';
 import { HeaderReceiver } from './headerreceiver.ts';
-import type { ConnectionHandler, ConnectionLimits, ConnectionOptions, Role } from './options.ts';
+import type { ConnectionHandler, ConnectionLimits, ConnectionOptions, FrameLog, Role } from './options.ts';
 import { Outbox } from './outbox.ts';
 import { Receiver } from './receiver.ts';
 import { ReceiveWindow } from './receivewindow.ts';
@@ -26,7 +26,7 @@ import { DEFAULT_WINDOW, initialSettings, type Settings, settingPairs } from './
 import type { Stream, StreamHandler } from './stream.ts';
 import { Streams } from './streams.ts';
 
-export type { ConnectionHandler, ConnectionLimits, ConnectionOptions } from './options.ts';
+export type { ConnectionHandler, ConnectionLimits, ConnectionOptions, FrameLog } from './options.ts';
 
 /** The debug data by which gRPC clients know that they must send PINGs less often (gRPC proposal A8). */
 const TOO_MANY_PINGS = 'too_many_pings';
@@ -154,6 +154,12 @@ export class Connection {
     return this.#window.held;
   }
 
+  /** Who hears of every frame from now on, if anybody; setting it changes nothing else. */
+  set frameLog(log: FrameLog | undefined) {
+    this.#receiver.frameLog = log;
+    this.#out.frameLog = log;
+  }
+
   // ---- octets in -----------------------------------------------------------------------------------
 
   /** Takes octets from the transport; they are read before it returns. Never throws. */
@@ -273,12 +279,12 @@ export class Connection {
     this.#finish(error);
   }
 
-  /** Ends at once and orderly: GOAWAY without an error. Owners of streams hear of it before. */
-  shutDown(): void {
+  /** Ends at once and orderly: GOAWAY without an error, `debug` saying why. Owners of streams hear of it before. */
+  shutDown(debug = 'shutdown'): void {
     if (this.#ended) return;
     this.#streams.shutDown();
     if (this.#ended) return;
-    this.#goaway.fatal(ErrorCode.NO_ERROR, 'shutdown');
+    this.#goaway.fatal(ErrorCode.NO_ERROR, debug);
     this.#out.flush();
     this.#finish(undefined);
   }

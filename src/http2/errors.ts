@@ -74,6 +74,7 @@ export const CONNECTION_FLOODS = [
   'unknown-frame',
   'window-update',
   'closed-stream',
+  'frames',
   'continuation',
   'header-list',
   'control-queue',

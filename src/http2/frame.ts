@@ -21,6 +21,13 @@ export const FrameType = {
   CONTINUATION: 0x9,
 } as const;
 
+const NAMES = Object.fromEntries(Object.entries(FrameType).map(([name, type]) => [type, name]));
+
+/** The RFC's name of a frame type, or its number in hex. */
+export function frameName(type: number): string {
+  return NAMES[type] ?? `0x${type.toString(16)}`;
+}
+
 export const Flag = {
   END_STREAM: 0x1, // DATA, HEADERS
   ACK: 0x1, // SETTINGS, PING

@@ -2,6 +2,8 @@ import { ConnectionError, ErrorCode, type FloodKind } from './errors.ts';
 
 /** Bounds on what a peer may make us do; crossing one ends the connection with ENHANCE_YOUR_CALM. */
 export interface GuardLimits {
+  /** Frames of any kind in a second: more are a flood whatever they are. */
+  framesPerSecond: number;
   /** Frames of one kind (PING, SETTINGS, PRIORITY, GOAWAY, empty DATA, ...) in a window ... */
   floodFrames: number;
   /** ... of this many ms. */
@@ -93,12 +95,27 @@ export class Guard {
   readonly #provoked: ResetCounter;
   #opened = 0;
   #control = 0;
+  #frames = 0;
+  #framesSince: number;
 
   constructor(limits: GuardLimits, monotonic: () => number) {
     this.#limits = limits;
     this.#monotonic = monotonic;
     this.#resets = new ResetCounter(monotonic());
     this.#provoked = new ResetCounter(monotonic());
+    this.#framesSince = monotonic();
+  }
+
+  /** Any frame. The clock is asked only when as many have come as a second may bring: who stays below is never told off. */
+  frame(): void {
+    if (++this.#frames > this.#limits.framesPerSecond) this.#checkFrames();
+  }
+
+  #checkFrames(): void {
+    const now = this.#monotonic();
+    if (now - this.#framesSince < 1000) throw crossed('frames', this.#limits.framesPerSecond);
+    this.#framesSince = now;
+    this.#frames = 1;
   }
 
   /** A stream was opened, by either side. */

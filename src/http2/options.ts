@@ -31,6 +31,12 @@ export interface ConnectionHandler {
   onEnd(error: ConnectionError | undefined): void;
 }
 
+/** Hears what frames go by: their headers, never what they carry. Must not throw. */
+export interface FrameLog {
+  /** `length` is the payload's, octets. */
+  frame(direction: 'in' | 'out', type: number, flags: number, streamId: number, length: number): void;
+}
+
 /** Limits of one connection; sizes in octets, times in ms. */
 export interface ConnectionLimits extends GuardLimits {
   /** Frames of one header block. */

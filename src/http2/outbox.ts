@@ -1,5 +1,6 @@
 import { CopyTarget } from '../octets/copytarget.ts';
 import { FRAME_HEADER } from './frame.ts';
+import type { FrameLog } from './options.ts';
 import type { ByteSink } from './sink.ts';
 
 /**
@@ -7,6 +8,8 @@ import type { ByteSink } from './sink.ts';
  * that a turn costs one write and, inside a session, one record. Whatever is written asks for a flush by itself.
  */
 export class Outbox {
+  /** Hears of every frame, while it is set. */
+  frameLog: FrameLog | undefined;
   readonly #sink: ByteSink;
   readonly #schedule: () => void;
   readonly #start: number;
@@ -96,6 +99,7 @@ export class Outbox {
   }
 
   frameHeader(length: number, type: number, flags: number, streamId: number): void {
+    this.frameLog?.frame('out', type, flags, streamId, length);
     const buf = this.#room(FRAME_HEADER);
     const pos = this.#pos;
     buf[pos] = length >>> 16;

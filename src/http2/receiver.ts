@@ -16,7 +16,7 @@ import { carriesHeaders, type FrameHandler, FrameReader } from './framereader.ts
 import type { Goaway } from './goaway.ts';
 import type { Guard } from './guard.ts';
 import type { HeaderReceiver } from './headerreceiver.ts';
-import type { ConnectionHandler, Role } from './options.ts';
+import type { ConnectionHandler, FrameLog, Role } from './options.ts';
 import type { Outbox } from './outbox.ts';
 import type { ReceiveWindow } from './receivewindow.ts';
 import type { Sender } from './sender.ts';
@@ -54,6 +54,8 @@ export interface ReceiverOptions {
  * throw ConnectionError (section 5.4.1) or end their stream (5.4.2).
  */
 export class Receiver implements FrameHandler {
+  /** Hears of every frame, while it is set. */
+  frameLog: FrameLog | undefined;
   readonly #role: Role;
   readonly #handler: ConnectionHandler;
   readonly #headers: HeaderReceiver;
@@ -127,6 +129,8 @@ export class Receiver implements FrameHandler {
   }
 
   onFrame(type: number, flags: number, streamId: number, buf: Buffer, start: number, end: number): boolean {
+    this.frameLog?.frame('in', type, flags, streamId, end - start);
+    this.#guard.frame();
     const openBlock = this.#headers.openBlock;
     if (openBlock !== undefined && (type !== FrameType.CONTINUATION || streamId !== openBlock)) {
       throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, 'header block interrupted by another frame');

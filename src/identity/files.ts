@@ -132,7 +132,7 @@ export function checkStats(path: string, kind: FileKind, stats: Stats, reader: R
 
 /**
  * Writes a file that only its owner can read, all or nothing: into a new file beside it, which is synced and
- * then takes its name. With `replace` false an existing file stays and IdentityError `already-exists` is thrown.
+ * then takes its name; the folder is synced last. With `replace` false an existing file stays and IdentityError `already-exists` is thrown.
  */
 export async function writeOwnerOnly(
   path: string,
@@ -150,6 +150,12 @@ export async function writeOwnerOnly(
     }
     if (replace) await rename(temporary, path);
     else await link(temporary, path); // unlike rename, fails if the name is taken
+    const folder = await open(dirname(path), constants.O_RDONLY);
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === 'EEXIST') {

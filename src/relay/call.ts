@@ -23,6 +23,7 @@ import type { RelayContext } from './context.ts';
 import { GrpcStatus, RELAY_ERRORS, RelayError } from './errors.ts';
 import { SentOctets } from './replaylog.ts';
 import { grpcErrorHeaders, grpcErrorTrailers, httpErrorHeaders } from './reply.ts';
+import { revokedError } from './revokederror.ts';
 import { statusOfHttp, statusOfReset } from './statusmap.ts';
 import { formatTimeout } from './timeout.ts';
 import type { Upstream, UpstreamConnection } from './upstream.ts';
@@ -244,7 +245,10 @@ export class Call implements StreamHandler, WheelEntry {
   onShutDown(stream: Stream): void {
     if (stream !== this.#down) return;
     const { name } = this.plan.target;
-    if (this.#up === undefined) {
+    const revoked = this.plan.direction === 'ingress' ? revokedError(this.#session) : undefined;
+    if (revoked !== undefined) {
+      this.fail(revoked);
+    } else if (this.#up === undefined) {
       this.fail(new RelayError('draining', `the sidecar shut down before the call to ${name} was sent`));
     } else if (this.#session?.isDisposed === true && this.plan.direction === 'ingress') {
       this.fail(new RelayError('session-lost', `the session ended while the call to ${name} was under way`));
@@ -322,6 +326,8 @@ export class Call implements StreamHandler, WheelEntry {
   }
 
   #lost(): RelayError {
+    const revoked = revokedError(this.#upConnection?.session);
+    if (revoked !== undefined) return revoked;
     const { name, lostCode } = this.plan.target;
     const what = lostCode === 'session-lost' ? `the session with ${name}` : `the connection to ${name}`;
     const why = this.#upConnection?.endReason ?? 'closed';

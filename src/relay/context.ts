@@ -7,6 +7,7 @@ import type { Settings } from '../http2/settings.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
+import { FrameLogging } from './framelogging.ts';
 import type { ListenError } from './listener.ts';
 import { ReplayLog } from './replaylog.ts';
 import { Turn } from './turn.ts';
@@ -44,6 +45,7 @@ export class RelayContext {
   readonly turn = new Turn(() => this.calls);
   readonly replays = new ReplayLog();
   readonly monotonic: () => number;
+  readonly frameLogging: FrameLogging;
   readonly #auditCalls: 'all' | 'failed' | 'none';
   readonly #calls = { egress: 0, ingress: 0 };
 
@@ -57,6 +59,7 @@ export class RelayContext {
     this.#auditCalls = options.auditCalls;
     this.wheel = new Wheel(options.clock);
     this.monotonic = () => options.clock.monotonic();
+    this.frameLogging = new FrameLogging(options.log, this.monotonic);
   }
 
   /** Calls under way. */
@@ -98,6 +101,7 @@ export class RelayContext {
     if (role === 'client') settings.enablePush = false;
     else settings.maxConcurrentStreams = app ? config.appStreams : config.sessionStreams;
     const limits: ConnectionLimits = {
+      framesPerSecond: config.maxFramesPerSecond,
       floodFrames: config.floodFrames,
       floodWindowMs: config.floodWindowMs,
       resetBurst: app ? config.appResetBurst : config.sessionResetBurst,

@@ -70,12 +70,14 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
       ...context.http2For(options.session === undefined ? 'app' : 'session', 'server'),
     });
     const { wire, connection } = this;
+    const leaveLog = options.session && context.frameLogging.join(options.session, connection);
     const memory = options.session && options.memory?.join(options.session.peer, this);
     this.#memory = memory;
     wire.onDrain = () => connection.drained();
     wire.onClose = (reason, detail, flood) => {
       if (flood !== undefined) this.#floods.connection(flood, detail);
       memory?.leave();
+      leaveLog?.();
       connection.transportClosed();
       options.onClosed(this, this.#endReason ?? reason, this.#endDetail ?? detail);
     };
@@ -188,9 +190,9 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
     this.#context.clock.after(DRAIN_PING_MS, () => this.connection.finishDrain());
   }
 
-  /** Ends now: calls under way are told. */
-  end(): void {
-    this.connection.shutDown();
+  /** Ends now: calls under way are told, and the other side why. */
+  end(why?: string): void {
+    this.connection.shutDown(why);
   }
 }
 

@@ -13,6 +13,7 @@ import { RelayError } from './errors.ts';
 import { Listener } from './listener.ts';
 import { Opening } from './opening.ts';
 import type { PeerTarget } from './peertarget.ts';
+import { blockedError } from './revokederror.ts';
 import { isGrpc, methodOf, NOWHERE, type Router } from './router.ts';
 import { RouteTable } from './routes.ts';
 import { parseTimeout } from './timeout.ts';
@@ -41,8 +42,17 @@ export class Egress {
   readonly #sweeper: unknown;
   #draining = false;
 
-  constructor(context: RelayContext, routes: readonly Route[], maxConnections: number) {
+  readonly #isBlocked: (peer: string) => boolean;
+
+  /** Calls to a peer that `isBlocked` are refused. */
+  constructor(
+    context: RelayContext,
+    routes: readonly Route[],
+    maxConnections: number,
+    isBlocked: (peer: string) => boolean,
+  ) {
     this.#context = context;
+    this.#isBlocked = isBlocked;
     this.#routes = routes;
     this.#maxConnections = maxConnections;
     this.#tooMany = new RefusalTally(context.clock);
@@ -140,7 +150,7 @@ export class Egress {
     const connection = new DownstreamConnection(this.#context, {
       wire,
       remote: wire.remote,
-      router: new EgressRouter(this.#context, this.#table, route),
+      router: new EgressRouter(this.#context, this.#table, route, this.#isBlocked),
       onClosed: (closed, reason, detail) => {
         this.#connections.delete(closed);
         this.#context.metrics.connectionsOpen.of('app').dec();
@@ -183,6 +193,8 @@ export class Egress {
 interface EgressPlan extends CallPlan {
   /** What the call is forwarded as; undefined if it is refused. */
   readonly authority: HeaderField | undefined;
+  /** The SPIFFE ID of the route's peer, if there is a route. */
+  readonly peer: string | undefined;
 }
 
 /** Routes the calls of one app connection: by `:authority`, or all to the one route of its listener. */
@@ -191,10 +203,18 @@ class EgressRouter implements Router {
   readonly #table: RouteTable<Route>;
   readonly #fixed: Route | undefined;
 
-  constructor(context: RelayContext, table: RouteTable<Route>, fixed: Route | undefined) {
+  readonly #isBlocked: (peer: string) => boolean;
+
+  constructor(
+    context: RelayContext,
+    table: RouteTable<Route>,
+    fixed: Route | undefined,
+    isBlocked: (peer: string) => boolean,
+  ) {
     this.#context = context;
     this.#table = table;
     this.#fixed = fixed;
+    this.#isBlocked = isBlocked;
   }
 
   plan(list: HeaderList, message: Message): EgressPlan {
@@ -212,7 +232,7 @@ class EgressRouter implements Router {
         new RelayError('bad-timeout', 'grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n'),
       );
     }
-    const { service } = route.config;
+    const { service, peer } = route.config;
     const method = methodOf(message.path);
     // On its own listener a client cannot say which port it means, so none is passed on.
     const port =
@@ -229,6 +249,7 @@ class EgressRouter implements Router {
       timeoutMs,
       series: this.#context.metrics.calls('egress', service, method),
       target: route.target,
+      peer,
       refusal: undefined,
     };
   }
@@ -238,7 +259,7 @@ class EgressRouter implements Router {
     const { refusal, authority } = known;
     const badTimeout = timeoutMs === undefined && message.grpcTimeout !== undefined;
     if (authority === undefined || badTimeout) return this.plan(list, message);
-    const { service, method, grpc, series, target } = known;
+    const { service, method, grpc, series, target, peer } = known;
     return {
       source: list,
       direction: 'egress',
@@ -250,6 +271,7 @@ class EgressRouter implements Router {
       timeoutMs,
       series,
       target,
+      peer,
       refusal,
     };
   }
@@ -267,6 +289,7 @@ class EgressRouter implements Router {
     return {
       source: list,
       authority: undefined,
+      peer: undefined,
       direction: 'egress',
       service: 'unknown',
       method: methodOf(message.path),
@@ -279,8 +302,8 @@ class EgressRouter implements Router {
     };
   }
 
-  admit(): undefined {
-    return undefined;
+  admit({ peer }: EgressPlan): RelayError | undefined {
+    return peer !== undefined && this.#isBlocked(peer) ? blockedError(peer) : undefined;
   }
 
   refused(): void {

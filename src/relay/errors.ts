@@ -39,6 +39,16 @@ export const RELAY_ERRORS = {
       'The handshake with the peer failed: its identity, certificate or protocol was not accepted, or ours was not.',
   },
   'session-lost': { grpc: 14, http: 502, meaning: 'The session ended while the call was under way.' },
+  'session-revoked': {
+    grpc: 14,
+    http: 502,
+    meaning: 'An operator ended the session while the call was under way; the peer may come back.',
+  },
+  'peer-blocked': {
+    grpc: 7,
+    http: 403,
+    meaning: 'An operator has blocked the peer: no session with it until it is allowed again.',
+  },
   'sessions-full': {
     grpc: 14,
     http: 503,

@@ -81,12 +81,15 @@ export class Ingress {
       memory: this.#memory,
       onClosed: (closed, reason, detail) => {
         this.#connections.delete(closed);
+        stopListening();
         this.#options.sessions.closed(session, remote, reason as CloseReason, detail);
       },
     });
     this.#connections.add(connection);
-    session.onDraining((reason) => connection.drain(reason));
-    session.onDisposed(() => connection.end());
+    const stopListening = session.listen(
+      (reason) => connection.drain(reason),
+      () => connection.end(session.farewell),
+    );
     if (this.#draining) connection.drain('shutdown');
   }
 

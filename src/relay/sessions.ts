@@ -6,9 +6,11 @@ import type { HandshakeConfig, RecordsConfig } from '../config/config.ts';
 import type { CryptoProvider } from '../crypto/provider.ts';
 import type { LocalIdentity } from '../identity/local.ts';
 import type { TrustBundle } from '../identity/trustbundle.ts';
+import type { Blocks } from '../session/blocks.ts';
 import { SessionError } from '../session/errors.ts';
 import type { SessionEvent } from '../session/event.ts';
 import { SessionManager } from '../session/manager.ts';
+import { cleanupInterval } from '../session/options.ts';
 import type { Session } from '../session/session.ts';
 import { Acceptor } from '../transport/acceptor.ts';
 import type { SecureChannel } from '../transport/channel.ts';
@@ -17,6 +19,7 @@ import { type CloseReason, HandshakeError } from '../transport/errors.ts';
 import { StaticKey } from '../transport/statickey.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
+import { blockedError } from './revokederror.ts';
 import type { Dialled } from './upstream.ts';
 import { remoteOf } from './wire.ts';
 
@@ -36,9 +39,14 @@ export interface PeerSessionsOptions {
   /** 8 bytes that name this process to its peers. */
   readonly instance: Buffer;
   readonly lagMs: () => number;
+  /** Peers with whom there is no session. */
+  readonly blocks: Blocks;
   /** A session has ended: what was kept for it can go. */
   readonly onSessionEnded: (sessionId: string) => void;
 }
+
+/** How late the end of a session may be noticed. */
+const SWEEP_MS = 1000;
 
 /** A peer's channel and the session on it. Whoever gets it ends the channel when the session drains or is disposed. */
 export interface PeerConnection {
@@ -47,12 +55,23 @@ export interface PeerConnection {
   readonly remote: string;
 }
 
+/** What was cut with a session. */
+export interface CutConnection {
+  readonly remote: string;
+  /** Records of every type that were accepted. */
+  readonly records: number;
+  /** The number of the last of them on this connection, the first being 0. */
+  readonly lastRecord: number;
+}
+
 export class PeerSessions {
   readonly manager: SessionManager;
   readonly #context: RelayContext;
   readonly #options: PeerSessionsOptions;
   readonly #staticKey: StaticKey;
   readonly #dialling = new AbortController();
+  /** The open connections of each session, by its id. */
+  readonly #connections = new Map<string, Set<PeerConnection>>();
 
   constructor(context: RelayContext, options: PeerSessionsOptions) {
     this.#context = context;
@@ -61,9 +80,11 @@ export class PeerSessions {
     // A dial takes the key before it connects.
     const graceMs = connectTimeoutMs + timeoutMs;
     this.#staticKey = new StaticKey(options.crypto, context.clock, staticKeyLifetimeMs, graceMs);
+    const { idleMs, absoluteMs } = options.session;
     this.manager = new SessionManager({
       clock: context.clock,
       ...options.session,
+      cleanupIntervalMs: cleanupInterval(SWEEP_MS, idleMs, absoluteMs),
       onEvent: (event) => this.#onEvent(event),
       onListenerError: (error) => context.log.error({ error: String(error) }, 'a session listener failed'),
     });
@@ -81,6 +102,7 @@ export class PeerSessions {
       limits: { handshake, records },
       instance,
       lagMs,
+      isBlocked: (peer) => this.#options.blocks.has(peer),
       onChannel: (channel) => {
         const peer = this.#admit(channel);
         if (peer !== undefined) onPeer(peer);
@@ -99,20 +121,35 @@ export class PeerSessions {
   }
 
   #admit(channel: SecureChannel): PeerConnection | undefined {
+    const { spiffeId } = channel.peer;
+    if (this.#options.blocks.has(spiffeId)) {
+      // Blocked between its last message and its first record.
+      this.#refuseBlocked(channel, 'inbound', spiffeId);
+      return undefined;
+    }
     try {
       return this.#begin(channel, 'inbound', undefined);
     } catch (error) {
       if (!(error instanceof SessionError)) throw error;
       channel.session.key.wipe();
       channel.destroy('refused', error.message);
-      this.#handshakeFailed('inbound', remoteOf(channel), error.code, error.message, channel.peer.spiffeId);
+      this.#handshakeFailed('inbound', remoteOf(channel), error.code, error.message, spiffeId);
       return undefined;
     }
   }
 
+  #refuseBlocked(channel: SecureChannel, direction: 'inbound' | 'outbound', peer: string): RelayError {
+    const error = blockedError(peer);
+    channel.session.key.wipe();
+    channel.destroy('refused', error.message);
+    this.#handshakeFailed(direction, remoteOf(channel), 'peer-blocked', error.message, peer);
+    return error;
+  }
+
   /** Opens a session with the peer at an address. Rejects with RelayError. */
   async dial(service: string, host: string, port: number, expectedPeer: string): Promise<Dialled> {
-    const { identity, bundle, crypto, handshake, records, instance } = this.#options;
+    const { identity, bundle, crypto, handshake, records, instance, blocks } = this.#options;
+    if (blocks.has(expectedPeer)) throw blockedError(expectedPeer);
     const where = remoteOf({ remoteAddress: host, remotePort: port });
     const startedAt = this.#context.clock.monotonic();
     let channel: SecureChannel;
@@ -135,6 +172,7 @@ export class PeerSessions {
     }
     const seconds = (this.#context.clock.monotonic() - startedAt) / 1000;
     this.#context.metrics.handshakeDuration.of('outbound').observe(seconds);
+    if (blocks.has(expectedPeer)) throw this.#refuseBlocked(channel, 'outbound', expectedPeer);
     try {
       const peer = this.#begin(channel, 'outbound', service);
       return { wire: channel, session: peer.session, remote: peer.remote };
@@ -194,7 +232,12 @@ export class PeerSessions {
       notAfter: Math.min(channel.peer.notAfter, this.#options.identity().notAfter),
     });
     session.attach();
+    channel.tally = session.counters;
     const remote = remoteOf(channel);
+    const connection = { channel, session, remote };
+    const connections = this.#connections.get(id);
+    if (connections === undefined) this.#connections.set(id, new Set([connection]));
+    else connections.add(connection);
     metrics.handshakes.of(direction, 'ok').inc();
     metrics.connections.of('peer').inc();
     metrics.connectionsOpen.of('peer').inc();
@@ -211,7 +254,21 @@ export class PeerSessions {
       metrics.rekeys.of(way === 'send' ? 'out' : 'in').inc();
       recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
     };
-    return { channel, session, remote };
+    return connection;
+  }
+
+  /**
+   * Cuts a session, whatever its connections are doing: when this returns, no record of its peer will be opened any
+   * more. What it had open, as it was left.
+   */
+  cut(session: Session, mayReturn: boolean, why: string): CutConnection[] {
+    const connections = [...(this.#connections.get(session.id) ?? [])];
+    // Its connections say goodbye: they hear of the end by onDisposed.
+    session.revoke(mayReturn);
+    return connections.map(({ channel, remote }) => {
+      channel.cut('revoked', why);
+      return { remote, records: channel.received, lastRecord: channel.received - 1 };
+    });
   }
 
   /** A connection of a session has closed; the session ends with its last. */
@@ -226,7 +283,16 @@ export class PeerSessions {
       reason,
       detail,
     });
+    this.#forgetClosed(session.id);
     session.detach(reason);
+  }
+
+  #forgetClosed(sessionId: string): void {
+    const connections = this.#connections.get(sessionId);
+    for (const connection of connections ?? []) {
+      if (connection.channel.closed) connections?.delete(connection);
+    }
+    if (connections?.size === 0) this.#connections.delete(sessionId);
   }
 
   #onEvent(event: SessionEvent): void {
@@ -237,6 +303,8 @@ export class PeerSessions {
       const { session, reason, outcome, counters } = event;
       metrics.sessionsClosed.of(reason).inc();
       this.#options.onSessionEnded(session.id);
+      // Whoever revoked it records that, with the receipt.
+      if (session.revocation !== undefined) return;
       recorder.record({
         type: outcome === 'revoked' ? 'session.closed' : `session.${outcome}`,
         sessionId: session.id,

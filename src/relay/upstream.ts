@@ -91,12 +91,14 @@ export class UpstreamConnection implements ConnectionHandler {
       ...context.http2For(kind, 'client'),
     });
     const { wire, connection } = this;
+    const leaveLog = dialled.session && context.frameLogging.join(dialled.session, connection);
     wire.onDrain = () => {
       connection.drained();
       upstream.room();
     };
     wire.onClose = (reason, detail, flood) => {
       if (flood !== undefined) this.#floods.connection(flood, detail);
+      leaveLog?.();
       this.#closed(reason, detail);
     };
     wire.onData = (octets) => {

@@ -1,5 +1,5 @@
 import type { CloseReason } from '../transport/errors.ts';
-import type { SessionState } from './lifecycle.ts';
+import type { ManagerState, SessionState } from './lifecycle.ts';
 import type { Session, SessionCounters } from './session.ts';
 
 /** Why a session drains or has ended: its last connection's reason, or its owner's. */
@@ -8,6 +8,10 @@ export type SessionReason = CloseReason;
 /** How the audit log names the end of a session. */
 export type SessionOutcome = 'closed' | 'expired' | 'evicted' | 'revoked';
 
+/**
+ * What a manager tells. Every change of state is a `stateChanged`; `connected`, `disconnected` and `error` say the
+ * same again of those three states, so that nobody needs to know the whole table.
+ */
 export type SessionEvent =
   | { readonly type: 'created'; readonly session: Session }
   | {
@@ -18,6 +22,7 @@ export type SessionEvent =
       /** On the way down only. */
       readonly reason?: SessionReason;
     }
+  | { readonly type: 'connected'; readonly session: Session }
   | {
       readonly type: 'draining';
       readonly session: Session;
@@ -26,13 +31,26 @@ export type SessionEvent =
       readonly endsAt: number;
     }
   | {
+      /** It has no connection any more: for good, or until it is resumed. */
+      readonly type: 'disconnected';
+      readonly session: Session;
+      readonly reason: SessionReason;
+    }
+  | {
+      /** Its last connection broke, or none could be made; it can still be resumed. */
+      readonly type: 'error';
+      readonly session: Session;
+      readonly reason: SessionReason;
+    }
+  | {
       readonly type: 'disposed';
       readonly session: Session;
       readonly reason: SessionReason;
       readonly outcome: SessionOutcome;
       /** The session's own, as they are at its end. */
       readonly counters: Readonly<SessionCounters>;
-    };
+    }
+  | { readonly type: 'managerStateChanged'; readonly from: ManagerState; readonly to: ManagerState };
 
 export function outcomeOf(reason: SessionReason): SessionOutcome {
   switch (reason) {
@@ -47,3 +65,17 @@ export function outcomeOf(reason: SessionReason): SessionOutcome {
       return 'closed';
   }
 }
+
+/**
+ * How a session that can be resumed rests after its last connection ended so. Whatever is not here ends it: the peer
+ * broke the protocol, or somebody wanted the end.
+ */
+export const REST: Readonly<Partial<Record<SessionReason, 'disconnected' | 'error'>>> = {
+  'peer-closed': 'disconnected',
+  'local-closed': 'disconnected',
+  'close-timeout': 'error',
+  truncated: 'error',
+  'bad-record': 'error',
+  'record-timeout': 'error',
+  'socket-error': 'error',
+};

@@ -4,8 +4,19 @@ import { SessionError } from './errors.ts';
 export type Transitions<S extends string> = Readonly<Record<S, readonly S[]>>;
 
 /**
- * A session's life (design section 6). `connected` is a session that has not had a call yet. `active` and `idle`
- * alternate; `idle` is noticed by the manager's sweep, so a call costs no transition of its own.
+ * A session's life (design section 6).
+ *
+ *     created ──▶ connecting ──▶ connected ──▶ active ◀──▶ idle
+ *                  ▲   ▲ │           │            │         │
+ *                  │   │ ├───────────┴────────────┴─────────┤
+ *                  │   │ ▼                                  ▼
+ *                  │  error ───────────────────▶ disconnecting
+ *                  │                                        ▼
+ *                  └──────────── resumption ────────── disconnected ──▶ disposed
+ *
+ * `connected` has not had a call yet. `active` and `idle` alternate; `idle` is noticed by the manager's sweep, so a
+ * call costs no transition of its own. A session that can be resumed rests without connections: `disconnected` if the
+ * last was closed in order, `error` if it broke or could not be made.
  */
 export type SessionState =
   | 'created'
@@ -15,21 +26,24 @@ export type SessionState =
   | 'idle'
   | 'disconnecting'
   | 'disconnected'
+  | 'error'
   | 'disposed';
 
 export const SESSION_TRANSITIONS: Transitions<SessionState> = {
   created: ['connecting', 'disconnecting'],
-  connecting: ['connected', 'disconnecting'],
-  connected: ['active', 'disconnecting'],
-  active: ['idle', 'disconnecting'],
-  idle: ['active', 'disconnecting'],
+  connecting: ['connected', 'disconnecting', 'error'],
+  connected: ['active', 'disconnecting', 'error'],
+  active: ['idle', 'disconnecting', 'error'],
+  idle: ['active', 'disconnecting', 'error'],
   disconnecting: ['disconnected'],
-  disconnected: ['disposed'],
+  disconnected: ['connecting', 'disposed'],
+  error: ['connecting', 'disconnecting'],
   disposed: [],
 };
 
 export type ManagerState = 'inactive' | 'active' | 'shutdown' | 'disposed';
 
+/** `inactive` until the first session; a manager that never had one is shut down from there. */
 export const MANAGER_TRANSITIONS: Transitions<ManagerState> = {
   inactive: ['active', 'shutdown'],
   active: ['shutdown'],

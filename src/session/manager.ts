@@ -1,34 +1,16 @@
+import { randomUUID } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Clock, TimerHandle } from '../clock/clock.ts';
+import { Secret } from '../crypto/secret.ts';
 import { Deadlines } from './deadlines.ts';
-import { SessionError } from './errors.ts';
+import { DuplicateSessionError, ManagerShutDownError, SessionError } from './errors.ts';
 import { outcomeOf, type SessionEvent, type SessionReason } from './event.ts';
-import type { Terms } from './expiry.ts';
 import { Holdings } from './holdings.ts';
 import { Lifecycle, MANAGER_TRANSITIONS, type ManagerState } from './lifecycle.ts';
+import { Listeners, type SessionEventOf, type SessionEventType } from './listeners.ts';
+import { type ManagerSettings, managerSettings, type SessionManagerOptions } from './options.ts';
+import { ServiceIndex } from './serviceindex.ts';
 import { Session, type SessionInit, type SessionOwner } from './session.ts';
-
-/** Times in milliseconds. */
-export interface SessionManagerOptions {
-  readonly clock: Clock;
-  /** Default 1 h. */
-  readonly idleMs?: number;
-  /** Default 8 h. */
-  readonly absoluteMs?: number;
-  /** Default 30 s; never more than a fifth of a session's life. */
-  readonly graceMs?: number;
-  /** Sessions in all; default 10,000. */
-  readonly max?: number;
-  /** Sessions a peer; default 64. */
-  readonly maxPerPeer?: number;
-  /** Connections a session; default 8. */
-  readonly maxConnections?: number;
-  /** Between looks at what is due; default 1 s, or a tenth of the shortest lifetime if that is less. */
-  readonly sweepMs?: number;
-  readonly onEvent?: (event: SessionEvent) => void;
-  /** A listener threw. By default that is thrown again from a microtask: nothing is hidden, no session is harmed. */
-  readonly onListenerError?: (error: unknown) => void;
-}
 
 export interface SessionStats {
   readonly activeSessions: number;
@@ -37,90 +19,128 @@ export interface SessionStats {
   readonly utilization: number;
   readonly peers: number;
   readonly created: number;
-  /** create() calls that found no place. */
+  /** Sessions for which there was no place. */
   readonly refused: number;
+  /** By reason. */
   readonly closed: Readonly<Partial<Record<SessionReason, number>>>;
 }
 
-const SECOND = 1_000;
-const HOUR = 3_600_000;
+/** What createSession need not be told. */
+export interface SessionDetails {
+  /** A UUID; a random one by default. */
+  readonly id?: string;
+  /** Who is at the other end, for the limit of sessions a peer; the service by default. */
+  readonly peer?: string;
+  /** Default `outbound`. */
+  readonly direction?: Session['direction'];
+  readonly postQuantum?: boolean;
+  /** Milliseconds since the epoch, when the first certificate ends; never by default. */
+  readonly notAfter?: number;
+}
+
 const SESSION_KEY_LENGTH = 32;
-const SHORTEST_SWEEP_MS = 10;
 /** A wall clock that has departed from the monotonic one by more than this was set, or time stood still. */
 const CLOCK_JUMP_MS = 500;
 
 /**
- * All sessions of a sidecar: an expiring LRU with keys that are wiped on disposal. Nothing is dropped silently:
- * each end is an event with its reason.
+ * All sessions of a sidecar, or of a program that embeds it: an expiring LRU with keys that are wiped on disposal.
+ * Nothing is dropped silently: each end is an event with its reason.
  *
  * One timer serves all. A session's time is looked at when it may have come (Deadlines), not when a call slides it.
  */
 export class SessionManager implements AsyncDisposable {
+  readonly #settings: ManagerSettings;
   readonly #clock: Clock;
-  readonly #options: SessionManagerOptions;
-  readonly #terms: Terms;
-  readonly #max: number;
-  readonly #maxPerPeer: number;
-  readonly #sweepMs: number;
   readonly #lifecycle = new Lifecycle<ManagerState>('The session manager', MANAGER_TRANSITIONS, 'inactive');
+  readonly #listeners: Listeners;
+  readonly #listenerFailed: (error: unknown) => void;
   readonly #store: LRUCache<string, Session>;
   readonly #holdings = new Holdings();
+  readonly #services = new ServiceIndex();
   readonly #deadlines: Deadlines<Session>;
   /** Sessions in state `active`: the sweep sees when they come to rest. */
   readonly #active = new Set<Session>();
   readonly #owner: SessionOwner & { coarseNow: number };
   readonly #closed: Partial<Record<SessionReason, number>> = {};
+  /** Of sessions that have ended during the shutdown. */
+  readonly #keysToWipe: Secret[] = [];
   #created = 0;
   #refused = 0;
+  #ended = 0;
   #uses = 0;
   #lastSweep: number;
   #wallOffset: number;
   #sweepTimer: TimerHandle | undefined;
   #shutdownTimer: TimerHandle | undefined;
   #shutdown: Promise<void> | undefined;
-  #shutdownDone: () => void = () => undefined;
+  #allEnded: () => void = () => undefined;
 
-  constructor(options: SessionManagerOptions) {
-    this.#clock = options.clock;
-    this.#options = options;
-    this.#terms = {
-      idleMs: positive('idleMs', options.idleMs ?? HOUR),
-      absoluteMs: positive('absoluteMs', options.absoluteMs ?? 8 * HOUR),
-      graceMs: notNegative('graceMs', options.graceMs ?? 30 * SECOND),
-    };
-    this.#max = positiveInteger('max', options.max ?? 10_000);
-    this.#maxPerPeer = positiveInteger('maxPerPeer', options.maxPerPeer ?? 64);
-    const tenth = Math.floor(Math.min(this.#terms.idleMs, this.#terms.absoluteMs) / 10);
-    this.#sweepMs = positive(
-      'sweepMs',
-      options.sweepMs ?? Math.max(SHORTEST_SWEEP_MS, Math.min(SECOND, tenth)),
-    );
+  /** A number is the idle time to live in milliseconds. Throws SessionError `bad-option`. */
+  constructor(options: number | SessionManagerOptions = {}) {
+    const given = typeof options === 'number' ? { idleMs: options } : options;
+    this.#settings = managerSettings(given);
+    this.#clock = this.#settings.clock;
+    this.#listenerFailed = given.onListenerError ?? rethrowLater;
+    this.#listeners = new Listeners(given.onEvent, this.#listenerFailed);
     const now = this.#clock.monotonic();
-    this.#deadlines = new Deadlines(this.#sweepMs, now);
+    this.#deadlines = new Deadlines(this.#settings.cleanupIntervalMs, now);
     this.#lastSweep = now;
     this.#wallOffset = this.#clock.now() - now;
     this.#store = new LRUCache<string, Session>({
-      max: this.#max,
+      max: this.#settings.max,
       // create() makes room first, so the cache never chooses by itself; if it did, that would be an end like any other.
       dispose: (session) => session.end('evicted'),
     });
-    this.#owner = this.#makeOwner(positiveInteger('maxConnections', options.maxConnections ?? 8), now);
+    this.#owner = this.#makeOwner(now);
   }
 
   get state(): ManagerState {
     return this.#lifecycle.state;
   }
 
+  /** Live sessions. */
   get size(): number {
     return this.#store.size;
   }
 
+  /** Calls `listener` with each event of a type. Returns a function that removes it. */
+  on<T extends SessionEventType>(type: T, listener: (event: SessionEventOf<T>) => void): () => void {
+    return this.#listeners.add(type, listener);
+  }
+
+  // ---- making ---------------------------------------------------------------------------------------
+
   /**
-   * Admits a session whose handshake has succeeded. When all places are taken, the least recently used session
-   * without calls goes: first one of the same peer, else one of the peer that holds most.
+   * A session with a service, over a connection that the program has made and keeps itself: it is `connected` at once.
+   * `sessionKey` is 32 bytes: a Secret passes to the session, which wipes it at its end; bytes are copied and stay the
+   * caller's to wipe. Throws as `create`.
+   */
+  createSession(
+    serviceId: string,
+    sessionKey: Secret | Uint8Array,
+    metadata?: Readonly<Record<string, unknown>>,
+    details: SessionDetails = {},
+  ): Session {
+    const session = this.create({
+      id: details.id ?? randomUUID(),
+      sessionKey: sessionKey instanceof Secret ? sessionKey : Secret.copyOf(sessionKey),
+      peer: details.peer ?? serviceId,
+      serviceId,
+      direction: details.direction ?? 'outbound',
+      postQuantum: details.postQuantum ?? false,
+      notAfter: details.notAfter ?? Number.POSITIVE_INFINITY,
+      metadata,
+    });
+    session.attach();
+    return session;
+  }
+
+  /**
+   * Admits a session whose handshake has succeeded; its connections are yet to be attached. When all places are taken,
+   * the least recently used session without calls goes: first one of the same peer, else one of the peer that holds most.
    *
-   * Throws SessionError `manager-shut-down`, `duplicate-id`, `already-expired`, or `capacity` when every session
-   * that might go has calls.
+   * Throws ManagerShutDownError, DuplicateSessionError, or SessionError `already-expired`, `bad-option`, or `capacity`
+   * when every session that might go has calls.
    */
   create(init: SessionInit): Session {
     try {
@@ -135,14 +155,18 @@ export class SessionManager implements AsyncDisposable {
     session.touch();
     this.#store.set(session.id, session);
     this.#holdings.add(session);
+    this.#services.add(session);
     this.#created++;
-    this.#emit({ type: 'created', session });
+    this.#listeners.emit({ type: 'created', session });
     if (!session.isDisposed) this.#look(session, now, this.#clock.now());
     return session;
   }
 
-  /** Finds a live session and slides its expiry. */
-  get(id: string): Session | undefined {
+  // ---- finding --------------------------------------------------------------------------------------
+
+  /** Finds a live session and slides its expiry. Throws ManagerShutDownError once the manager is disposed. */
+  getSession(id: string): Session | undefined {
+    if (this.state === 'disposed') throw new ManagerShutDownError('The session manager has been shut down');
     const session = this.peek(id);
     session?.touch();
     return session;
@@ -150,32 +174,40 @@ export class SessionManager implements AsyncDisposable {
 
   /** Finds a live session and leaves its expiry and its place in the order of use alone. */
   peek(id: string): Session | undefined {
-    const now = this.#freshNow();
-    const session = this.#store.peek(id);
-    if (session === undefined) return undefined;
-    const end = session.endFrom(now, this.#clock.now());
-    if (end.inMs > 0) return session;
-    session.end(end.reason);
-    return undefined;
+    return this.#alive(this.#store.peek(id));
   }
 
-  /** Every session, least recently used first. */
-  list(): Session[] {
-    return [...this.#oldestFirst()];
+  /** The live session that was opened for a service and used last; slides nothing. */
+  getSessionByServiceId(serviceId: string): Session | undefined {
+    for (;;) {
+      const found = this.#services.lastUsed(serviceId);
+      const session = this.#alive(found);
+      if (session !== undefined || found === undefined) return session;
+    }
   }
 
-  /** Ends a session now. False if there is none. */
-  close(id: string, reason: SessionReason = 'local-closed'): boolean {
-    const session = this.#store.peek(id);
-    session?.end(reason);
-    return session !== undefined;
+  /** Every session, or those that `where` accepts, the least recently used first; those with calls are in use, so last. */
+  getSessionsByLastUsed(where: (session: Session) => boolean = () => true): Session[] {
+    const idle: Session[] = [];
+    const busy: Session[] = [];
+    for (const session of this.#oldestFirst()) {
+      if (where(session)) (session.openCalls > 0 ? busy : idle).push(session);
+    }
+    return [...idle, ...busy];
   }
 
-  stats(): SessionStats {
+  /** Sessions without a call that have not been used for `thresholdMs`, the least recently used first. */
+  getIdleSessions(thresholdMs: number): Session[] {
+    const since = this.#freshNow() - thresholdMs;
+    return this.getSessionsByLastUsed((session) => session.openCalls === 0 && session.usedBefore(since));
+  }
+
+  getStats(): SessionStats {
+    const { max } = this.#settings;
     return {
       activeSessions: this.#store.size,
-      maxSessions: this.#max,
-      utilization: this.#store.size / this.#max,
+      maxSessions: max,
+      utilization: this.#store.size / max,
       peers: this.#holdings.peers,
       created: this.#created,
       refused: this.#refused,
@@ -183,26 +215,88 @@ export class SessionManager implements AsyncDisposable {
     };
   }
 
+  // ---- using ----------------------------------------------------------------------------------------
+
   /**
-   * Refuses new sessions, drains all, and disposes each once its connections have closed, or at once if nobody
-   * listens for draining and it has no call; the rest at the deadline (default: the grace period). Resolves when
-   * no session is left. Calling it again with an earlier deadline brings the end forward.
+   * Runs `fn` as a call of the session: its expiry is slid before and after, its idle time does not run meanwhile, and it
+   * is not evicted. What `fn` throws is counted among the session's errors and thrown.
+   *
+   * Rejects with SessionError `unknown-session`, ManagerShutDownError, or what a session that has never been connected
+   * or rests throws.
    */
-  shutdown(deadlineMs: number = this.#terms.graceMs): Promise<void> {
-    if (this.#shutdown === undefined) {
-      this.#shutdown = new Promise((resolve) => {
-        this.#shutdownDone = resolve;
-      });
-      this.#lifecycle.to('shutdown');
-      const endsAt = this.#clock.now() + deadlineMs;
-      for (const session of this.list()) {
-        session.drain('shutdown', Math.min(endsAt, session.expiresAt));
-        if (isQuiet(session)) session.end('shutdown');
-      }
+  async executeInSession<T>(id: string, fn: (session: Session) => T | Promise<T>): Promise<T> {
+    if (this.state === 'shutdown') throw new ManagerShutDownError('No new call: sessions are being drained');
+    const session = this.getSession(id);
+    if (session === undefined) {
+      throw new SessionError('unknown-session', `There is no session ${id}, or not any more`);
     }
-    if (this.#store.size === 0) this.#finish();
+    session.callStarted();
+    try {
+      return await fn(session);
+    } catch (error) {
+      session.counters.errors++;
+      throw error;
+    } finally {
+      this.#freshNow();
+      session.callEnded();
+    }
+  }
+
+  // ---- ending ---------------------------------------------------------------------------------------
+
+  /** Ends a session now. False if there is none. */
+  invalidateSession(id: string, reason: SessionReason = 'revoked'): boolean {
+    const session = this.#store.peek(id);
+    session?.end(reason);
+    return session !== undefined;
+  }
+
+  /** Ends the sessions that `where` accepts now; returns them. */
+  invalidateSessions(where: (session: Session) => boolean, reason: SessionReason = 'revoked'): Session[] {
+    const sessions = this.getSessionsByLastUsed(where);
+    for (const session of sessions) session.end(reason);
+    return sessions;
+  }
+
+  /** Ends the sessions whose time has come, as the timer does from time to time; returns how many have ended. */
+  cleanupExpiredSessions(): number {
+    const before = this.#ended;
+    this.#sweep();
+    return this.#ended - before;
+  }
+
+  /**
+   * Refuses new sessions from now on and drains all, telling them that they will be cut at the deadline; disposes those
+   * at once that nobody would close. `shutdown` comes after.
+   */
+  drain(deadlineMs: number = this.#settings.terms.graceMs): void {
+    if (this.state === 'shutdown' || this.state === 'disposed') return;
+    this.#to('shutdown');
+    const endsAt = this.#clock.now() + deadlineMs;
+    for (const session of this.getSessionsByLastUsed()) {
+      session.drain('shutdown', Math.min(endsAt, session.expiresAt));
+      if (isQuiet(session)) session.end('shutdown');
+    }
+  }
+
+  /**
+   * The end, in this order: refuses new sessions and drains all; disposes each once its connections have closed, or at
+   * once if nobody listens for draining and it has no call, the rest at the deadline (default: the grace period); calls
+   * `beforeWipe`, in which what was said is written down; wipes the keys. Resolves then, or rejects with what beforeWipe
+   * threw. Calling it again with an earlier deadline brings the end forward.
+   */
+  shutdown(
+    deadlineMs: number = this.#settings.terms.graceMs,
+    beforeWipe?: () => Promise<void>,
+  ): Promise<void> {
+    this.#shutdown ??= this.#finish(beforeWipe);
+    this.drain(deadlineMs);
+    if (this.#store.size === 0) this.#allEnded();
     else if (deadlineMs <= 0) this.#cutAll();
-    else this.#cutWithin(deadlineMs);
+    else {
+      this.#clock.clear(this.#shutdownTimer);
+      this.#shutdownTimer = this.#clock.after(deadlineMs, () => this.#cutAll());
+    }
     return this.#shutdown;
   }
 
@@ -210,21 +304,48 @@ export class SessionManager implements AsyncDisposable {
     await this.shutdown();
   }
 
+  async #finish(beforeWipe: (() => Promise<void>) | undefined): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#allEnded = resolve;
+    });
+    this.#clock.clear(this.#sweepTimer);
+    this.#clock.clear(this.#shutdownTimer);
+    try {
+      await beforeWipe?.();
+    } finally {
+      for (const key of this.#keysToWipe.splice(0)) key.wipe();
+      this.#to('disposed');
+    }
+  }
+
+  #cutAll(): void {
+    for (const session of this.getSessionsByLastUsed()) session.end('shutdown');
+  }
+
+  // ---- inside ---------------------------------------------------------------------------------------
+
   #oldestFirst(): Iterable<Session> {
     // The cache's type allows for values that are still being fetched; there are none here.
     return this.#store.rvalues() as Iterable<Session>;
   }
 
+  /** The session, unless its time is over: then it ends here. */
+  #alive(session: Session | undefined): Session | undefined {
+    if (session === undefined) return undefined;
+    const end = session.endFrom(this.#freshNow(), this.#clock.now());
+    if (end.inMs > 0) return session;
+    session.end(end.reason);
+    return undefined;
+  }
+
   #admit(init: SessionInit): void {
     if (this.state === 'shutdown' || this.state === 'disposed') {
-      throw new SessionError('manager-shut-down', 'No new session: this sidecar is shutting down');
+      throw new ManagerShutDownError('No new session: this sidecar is shutting down');
     }
     if (init.sessionKey.bytes.length !== SESSION_KEY_LENGTH) {
       throw new SessionError('bad-option', `A session key has ${SESSION_KEY_LENGTH} bytes`);
     }
-    if (this.#store.has(init.id)) {
-      throw new SessionError('duplicate-id', `There is a session ${init.id} already`);
-    }
+    if (this.#store.has(init.id)) throw new DuplicateSessionError(`There is a session ${init.id} already`);
     if (init.notAfter <= this.#clock.now()) {
       throw new SessionError(
         'already-expired',
@@ -235,8 +356,9 @@ export class SessionManager implements AsyncDisposable {
   }
 
   #makeRoom(peer: string): void {
-    const peerIsFull = this.#holdings.heldBy(peer) >= this.#maxPerPeer;
-    const allIsFull = this.#store.size >= this.#max;
+    const { max, maxPerPeer } = this.#settings;
+    const peerIsFull = this.#holdings.heldBy(peer) >= maxPerPeer;
+    const allIsFull = this.#store.size >= max;
     if (!peerIsFull && !allIsFull) return;
     let spare = this.#holdings.spareOf(peer);
     if (spare === undefined && !peerIsFull) {
@@ -247,18 +369,18 @@ export class SessionManager implements AsyncDisposable {
       throw new SessionError(
         'capacity',
         peerIsFull
-          ? `No session with ${peer}: it has ${this.#maxPerPeer}, all with calls; raise session.maxPerPeer if that is meant`
-          : `No session with ${peer}: all ${this.#max} have calls; raise session.max or add replicas`,
+          ? `No session with ${peer}: it has ${maxPerPeer}, all with calls; raise session.maxPerPeer if that is meant`
+          : `No session with ${peer}: all ${max} have calls; raise session.max or add replicas`,
       );
     }
     spare.end('evicted');
   }
 
-  #makeOwner(maxConnections: number, now: number): SessionOwner & { coarseNow: number } {
+  #makeOwner(now: number): SessionOwner & { coarseNow: number } {
     const clock = this.#clock;
     return {
-      terms: this.#terms,
-      maxConnections,
+      terms: this.#settings.terms,
+      maxConnections: this.#settings.maxConnections,
       coarseNow: now,
       monotonic: () => clock.monotonic(),
       wallNow: () => clock.now(),
@@ -268,29 +390,53 @@ export class SessionManager implements AsyncDisposable {
       },
       changed: (session, from, to, reason) => {
         if (to === 'active') this.#active.add(session);
-        this.#emit({ type: 'stateChanged', session, from, to, ...(reason !== undefined && { reason }) });
+        this.#tellChange(session, from, to, reason);
       },
-      draining: (session, reason, endsAt) => this.#emit({ type: 'draining', session, reason, endsAt }),
-      ending: (session) => {
+      draining: (session, reason, endsAt) =>
+        this.#listeners.emit({ type: 'draining', session, reason, endsAt }),
+      ending: (session, key) => {
         this.#store.delete(session.id);
         this.#holdings.delete(session);
+        this.#services.delete(session);
         this.#deadlines.delete(session);
         this.#active.delete(session);
+        if (this.state === 'shutdown') this.#keysToWipe.push(key);
+        else key.wipe();
       },
       ended: (session, reason) => {
+        this.#ended++;
         this.#closed[reason] = (this.#closed[reason] ?? 0) + 1;
         const { counters } = session;
-        this.#emit({ type: 'disposed', session, reason, outcome: outcomeOf(reason), counters });
-        if (this.state === 'shutdown' && this.#store.size === 0) this.#finish();
+        this.#listeners.emit({ type: 'disposed', session, reason, outcome: outcomeOf(reason), counters });
+        if (this.#store.size === 0) this.#allEnded();
       },
-      listenerFailed: (error) => this.#listenerFailed(error),
+      listenerFailed: this.#listenerFailed,
     };
   }
 
+  #tellChange(
+    session: Session,
+    from: Session['state'],
+    to: Session['state'],
+    reason: SessionReason | undefined,
+  ): void {
+    const change: SessionEvent = { type: 'stateChanged', session, from, to };
+    this.#listeners.emit(reason === undefined ? change : { ...change, reason });
+    if (to === 'connected') this.#listeners.emit({ type: 'connected', session });
+    if (reason === undefined) return;
+    if (to === 'disconnected') this.#listeners.emit({ type: 'disconnected', session, reason });
+    else if (to === 'error') this.#listeners.emit({ type: 'error', session, reason });
+  }
+
+  #to(next: ManagerState): void {
+    const from = this.#lifecycle.to(next);
+    this.#listeners.emit({ type: 'managerStateChanged', from, to: next });
+  }
+
   #start(): void {
-    this.#lifecycle.to('active');
+    this.#to('active');
     this.#freshNow();
-    this.#sweepTimer = this.#clock.every(this.#sweepMs, () => this.#sweep());
+    this.#sweepTimer = this.#clock.every(this.#settings.cleanupIntervalMs, () => this.#sweep());
   }
 
   #freshNow(): number {
@@ -303,17 +449,17 @@ export class SessionManager implements AsyncDisposable {
     const now = this.#freshNow();
     const wallNow = this.#clock.now();
     for (const session of this.#active) {
-      if (session.rest(this.#lastSweep)) this.#active.delete(session);
+      if (session.settle(this.#lastSweep)) this.#active.delete(session);
     }
     this.#lastSweep = now;
     const jumped = Math.abs(wallNow - now - this.#wallOffset) > CLOCK_JUMP_MS;
     if (jumped) this.#wallOffset = wallNow - now;
-    const due = jumped ? this.list() : this.#deadlines.take(now);
+    const due = jumped ? this.getSessionsByLastUsed() : this.#deadlines.take(now);
     for (const session of due) {
       if (!session.isDisposed) this.#look(session, now, wallNow);
     }
     if (this.state === 'shutdown') {
-      for (const session of this.list()) if (isQuiet(session)) session.end('shutdown');
+      for (const session of this.getSessionsByLastUsed()) if (isQuiet(session)) session.end('shutdown');
     }
   }
 
@@ -327,43 +473,10 @@ export class SessionManager implements AsyncDisposable {
     if (end.drainInMs <= 0) session.drain(end.reason, wallNow + end.inMs);
     if (session.isDisposed) return;
     // While calls are open, the idle part may begin at any moment and then takes idleMs less the grace period.
-    const idleAtTheEarliest = session.isDraining ? this.#terms.idleMs : this.#terms.idleMs * (4 / 5);
+    const { idleMs } = this.#settings.terms;
+    const idleAtTheEarliest = session.isDraining ? idleMs : idleMs * (4 / 5);
     const lookIn = Math.min(session.isDraining ? end.inMs : end.drainInMs, idleAtTheEarliest);
     this.#deadlines.set(session, now + lookIn);
-  }
-
-  #cutWithin(ms: number): void {
-    this.#clock.clear(this.#shutdownTimer);
-    this.#shutdownTimer = this.#clock.after(ms, () => this.#cutAll());
-  }
-
-  #cutAll(): void {
-    for (const session of this.list()) session.end('shutdown');
-  }
-
-  #finish(): void {
-    if (this.state === 'disposed') return;
-    this.#lifecycle.to('disposed');
-    this.#clock.clear(this.#sweepTimer);
-    this.#clock.clear(this.#shutdownTimer);
-    this.#shutdownDone();
-  }
-
-  #emit(event: SessionEvent): void {
-    try {
-      this.#options.onEvent?.(event);
-    } catch (error) {
-      this.#listenerFailed(error);
-    }
-  }
-
-  #listenerFailed(error: unknown): void {
-    if (this.#options.onListenerError !== undefined) this.#options.onListenerError(error);
-    else {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
   }
 }
 
@@ -372,17 +485,8 @@ function isQuiet(session: Session): boolean {
   return session.openCalls === 0 && !session.hasDrainingListener;
 }
 
-function positive(name: string, value: number): number {
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new SessionError('bad-option', `session.${name} must be greater than 0, not ${value}`);
-}
-
-function notNegative(name: string, value: number): number {
-  if (Number.isFinite(value) && value >= 0) return value;
-  throw new SessionError('bad-option', `session.${name} must not be negative, and is ${value}`);
-}
-
-function positiveInteger(name: string, value: number): number {
-  if (Number.isSafeInteger(value) && value > 0) return value;
-  throw new SessionError('bad-option', `session.${name} must be a whole number from 1 on, not ${value}`);
+function rethrowLater(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
 }

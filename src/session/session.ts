@@ -1,9 +1,13 @@
 import { inspect } from 'node:util';
 import type { Secret } from '../crypto/secret.ts';
-import { SessionError } from './errors.ts';
-import { outcomeOf, type SessionReason } from './event.ts';
+import { SessionDisposedError, SessionError } from './errors.ts';
+import { outcomeOf, REST, type SessionReason } from './event.ts';
 import { type End, endOf, type Terms } from './expiry.ts';
 import { Lifecycle, SESSION_TRANSITIONS, type SessionState } from './lifecycle.ts';
+
+/** What GOAWAY says to a peer whose session was revoked. */
+const REVOKED = 'revoked';
+const REVOKED_AND_BLOCKED = 'revoked and blocked';
 
 /** What a session has used. The relay adds to these numbers directly. */
 export interface SessionCounters {
@@ -11,7 +15,9 @@ export interface SessionCounters {
   /** DATA bytes of calls that have ended, from and to the peer. */
   bytesIn: number;
   bytesOut: number;
-  records: number;
+  /** Records of every type that were opened and sealed, on all connections. */
+  recordsIn: number;
+  recordsOut: number;
   errors: number;
   limited: number;
   denied: number;
@@ -20,7 +26,7 @@ export interface SessionCounters {
 export interface SessionInit {
   /** A UUID, the same at both ends (design section 5). */
   readonly id: string;
-  /** 32 bytes. Ownership passes with the call, also when it throws. */
+  /** 32 bytes. Ownership passes with the call, also when it throws: it is wiped then. */
   readonly sessionKey: Secret;
   /** SPIFFE ID of the other sidecar. */
   readonly peer: string;
@@ -46,8 +52,8 @@ export interface SessionOwner {
   used(session: Session): number;
   changed(session: Session, from: SessionState, to: SessionState, reason: SessionReason | undefined): void;
   draining(session: Session, reason: SessionReason, endsAt: number): void;
-  /** From now on nobody may find the session. */
-  ending(session: Session): void;
+  /** From now on nobody may find the session. The owner wipes its key: now, or at the end of a shutdown. */
+  ending(session: Session, key: Secret): void;
   ended(session: Session, reason: SessionReason): void;
   /** A listener threw. */
   listenerFailed(error: unknown): void;
@@ -78,7 +84,8 @@ export class Session implements AsyncDisposable {
     calls: 0,
     bytesIn: 0,
     bytesOut: 0,
-    records: 0,
+    recordsIn: 0,
+    recordsOut: 0,
     errors: 0,
     limited: 0,
     denied: 0,
@@ -93,7 +100,11 @@ export class Session implements AsyncDisposable {
   #openCalls = 0;
   #active = false;
   #connections = 0;
+  #resumable = false;
+  /** Why the last connection went, while the session rests. */
+  #lost: SessionReason | undefined;
   #ended: SessionReason | undefined;
+  #revocation: { readonly mayReturn: boolean } | undefined;
   #draining: SessionReason | undefined;
   #drainingListeners: Set<DrainingListener> | undefined;
   #disposedListeners: Set<DisposedListener> | undefined;
@@ -122,6 +133,16 @@ export class Session implements AsyncDisposable {
     return this.#ended !== undefined;
   }
 
+  /** Why it has ended; undefined while it lives. */
+  get endReason(): SessionReason | undefined {
+    return this.#ended;
+  }
+
+  /** Set if it was revoked here. A session that the peer has revoked ends for the reason `revoked`, too. */
+  get revocation(): { readonly mayReturn: boolean } | undefined {
+    return this.#revocation;
+  }
+
   /** True from the grace period on: take no new calls to it. Never becomes false again. */
   get isDraining(): boolean {
     return this.#draining !== undefined;
@@ -144,6 +165,11 @@ export class Session implements AsyncDisposable {
   /** Milliseconds since the epoch; coarse, up to a sweep behind. */
   get lastActivity(): number {
     return this.createdAt + (this.#lastActivity - this.#created);
+  }
+
+  /** Whether it was last used before a moment of the monotonic clock. */
+  usedBefore(moment: number): boolean {
+    return this.#lastActivity <= moment;
   }
 
   /** Orders sessions by their last use; means nothing else. */
@@ -205,35 +231,72 @@ export class Session implements AsyncDisposable {
     this.touch();
   }
 
-  /** A connection has joined the session. Throws SessionError `disposed` or `too-many-connections`. */
-  attach(): void {
-    if (this.#ended !== undefined) throw this.#disposedError('attach a connection');
-    if (this.#connections >= this.#owner.maxConnections) {
-      throw new SessionError(
-        'too-many-connections',
-        `Session ${this.id} with ${this.peer} has ${this.#connections} connections already; no more may join it`,
-      );
-    }
-    this.#connections++;
-    if (this.state === 'created') {
-      this.#to('connecting');
-      if (!this.isDisposed) this.#to('connected');
-    }
+  /**
+   * Whether it outlives its last connection, until its time is over: its owner says so while there are tickets to
+   * resume it with. Set to false while it rests, it ends, for the reason for which the last connection went.
+   */
+  get resumable(): boolean {
+    return this.#resumable;
+  }
+
+  set resumable(resumable: boolean) {
+    this.#resumable = resumable;
+    if (!resumable && this.#lost !== undefined) this.end(this.#lost);
+  }
+
+  /** Whether a connection may join it: it is not on its way down, and has not as many as it may. */
+  get joinable(): boolean {
+    return (
+      this.#ended === undefined &&
+      this.#draining === undefined &&
+      this.#connections < this.#owner.maxConnections
+    );
+  }
+
+  /** A connection is being made. Says so if the session has none; else nothing changes. Throws as attach does. */
+  connecting(): void {
+    this.#checkJoinable();
+    if (this.#connections === 0 && this.state !== 'connecting') this.#to('connecting');
+  }
+
+  /** The connection that was being made did not come about. Nothing changes if the session has another. */
+  connectFailed(reason: SessionReason): void {
+    if (this.#ended !== undefined || this.#connections > 0) return;
+    this.#rest('error', reason);
+    if (!this.#resumable) this.end(reason);
   }
 
   /**
-   * An attached connection has closed. The session ends with its last one, for that one's reason; if that was closed
-   * in order because the session's time was coming to its end, for the reason of that.
+   * A connection has joined the session, which need not have been told that it was being made. Throws SessionError
+   * `disposed` or `too-many-connections`.
+   */
+  attach(): void {
+    this.connecting();
+    // A listener may have ended the session; whoever attaches still detaches.
+    this.#connections++;
+    this.#lost = undefined;
+    if (this.state === 'connecting') this.#to('connected');
+  }
+
+  /**
+   * An attached connection has closed. With its last one a session that is `resumable` rests, unless it drains or that
+   * one went for a reason that allows no return; any other ends, for the reason of that one. If that was closed in order
+   * because the session's time was coming to its end, or the peer had revoked it, for the reason of that.
    */
   detach(reason: SessionReason): void {
     if (this.#connections === 0) {
       throw new SessionError('unbalanced-detach', `Session ${this.id}: detach without attach`);
     }
     this.#connections--;
-    if (this.#connections > 0) return;
+    if (this.#connections > 0 || this.#ended !== undefined) return;
+    const rest = this.#resumable && this.#draining === undefined ? REST[reason] : undefined;
+    if (rest !== undefined) {
+      this.#rest(rest, reason);
+      return;
+    }
     const inOrder = reason === 'local-closed' || reason === 'peer-closed';
-    const timed = this.#draining !== undefined && outcomeOf(this.#draining) === 'expired';
-    this.end(inOrder && timed ? (this.#draining as SessionReason) : reason);
+    const told = this.#draining !== undefined && outcomeOf(this.#draining) !== 'closed';
+    this.end(inOrder && told ? (this.#draining as SessionReason) : reason);
   }
 
   /** Announces the end: the relay sends GOAWAY. A second call does nothing. */
@@ -246,33 +309,58 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** The peer has announced the end of a connection. When it says that the session's time is over, so it is here. */
+  /** The peer has announced the end of a connection. When it says that the session is over, so it is here. */
   announced(why: string): void {
     if (why === 'idle' || why === 'expired' || why === 'identity-expired') this.drain(why);
+    else if (why === REVOKED || why === REVOKED_AND_BLOCKED) this.drain('revoked');
   }
 
-  /** Ends the session now: wipes the key, then tells the listeners, which cut its connections. Idempotent. */
+  /** What GOAWAY tells the peer of the end: the reason, and after a revocation whether it need not come back. */
+  get farewell(): string {
+    if (this.#revocation?.mayReturn === false) return REVOKED_AND_BLOCKED;
+    return this.#ended ?? 'shutdown';
+  }
+
+  /** Ends the session now, by an operator's command; `mayReturn` is false if its peer is blocked. Idempotent. */
+  revoke(mayReturn: boolean): void {
+    if (this.#ended !== undefined) return;
+    this.#revocation = { mayReturn };
+    this.end('revoked');
+  }
+
+  /** Ends the session now: its key goes, then the listeners are told, which cut its connections. Idempotent. */
   end(reason: SessionReason): void {
     if (this.#ended !== undefined) return;
     this.#ended = reason;
-    this.#key.wipe();
-    this.#owner.ending(this);
-    this.#to('disconnecting', reason);
+    this.#owner.ending(this, this.#key);
+    const rests = this.state === 'disconnected';
+    if (!rests && this.state !== 'disconnecting') this.#to('disconnecting', reason);
     for (const listener of this.#disposedListeners ?? []) this.#call(() => listener(reason));
     this.#drainingListeners = undefined;
     this.#disposedListeners = undefined;
-    this.#to('disconnected', reason);
+    if (!rests) this.#to('disconnected', reason);
     this.#to('disposed', reason);
     this.#owner.ended(this, reason);
   }
 
   /** Becomes idle unless it has a call or was used since `since` (monotonic). True when it is not active any more. */
-  rest(since: number): boolean {
+  settle(since: number): boolean {
     if (this.#ended !== undefined || this.state !== 'active') return true;
     if (this.#openCalls > 0 || this.#lastActivity >= since) return false;
     this.#active = false;
     this.#to('idle');
     return true;
+  }
+
+  /**
+   * What a connection of the session does when that drains and when it is disposed. Each is called once at most, at once
+   * if its moment has come. Returns a function that removes both: a session may outlive its connections.
+   */
+  listen(draining: DrainingListener, disposed: DisposedListener): () => void {
+    const removes = [this.onDraining(draining), this.onDisposed(disposed)];
+    return () => {
+      for (const remove of removes) remove();
+    };
   }
 
   /** Called once, at the start of the grace period; at once if that has come. Returns a function that removes it. */
@@ -312,6 +400,7 @@ export class Session implements AsyncDisposable {
       state: this.state,
       postQuantum: this.postQuantum,
       draining: this.isDraining,
+      resumable: this.#resumable,
       createdAt: this.createdAt,
       lastActivity: this.lastActivity,
       expiresAt: this.expiresAt,
@@ -326,6 +415,26 @@ export class Session implements AsyncDisposable {
     return this.toJSON();
   }
 
+  /** Has no connection now, and waits to be resumed. */
+  #rest(state: 'disconnected' | 'error', reason: SessionReason): void {
+    this.#lost = reason;
+    this.#active = false;
+    if (state === 'disconnected') {
+      this.#to('disconnecting', reason);
+      if (this.isDisposed) return;
+    }
+    this.#to(state, reason);
+  }
+
+  #checkJoinable(): void {
+    if (this.#ended !== undefined) throw this.#disposedError('attach a connection');
+    if (this.#connections < this.#owner.maxConnections) return;
+    throw new SessionError(
+      'too-many-connections',
+      `Session ${this.id} with ${this.peer} has ${this.#connections} connections already; no more may join it`,
+    );
+  }
+
   #activate(): void {
     this.#to('active');
     this.#active = true;
@@ -336,9 +445,8 @@ export class Session implements AsyncDisposable {
     this.#owner.changed(this, from, next, reason);
   }
 
-  #disposedError(what: string): SessionError {
-    return new SessionError(
-      'disposed',
+  #disposedError(what: string): SessionDisposedError {
+    return new SessionDisposedError(
       `Cannot ${what} in session ${this.id} with ${this.peer}: it has ended (${this.#ended}); open a new one`,
     );
   }

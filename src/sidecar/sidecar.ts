@@ -25,8 +25,10 @@ import { Egress, type Route } from '../relay/egress.ts';
 import { Ingress } from '../relay/ingress.ts';
 import { Listener } from '../relay/listener.ts';
 import { PeerTarget } from '../relay/peertarget.ts';
+import { Revocation } from '../relay/revocation.ts';
 import { PeerSessions } from '../relay/sessions.ts';
-import { Upstream } from '../relay/upstream.ts';
+import { Upstream, type UpstreamConnection } from '../relay/upstream.ts';
+import { Blocks } from '../session/blocks.ts';
 import { EventLoopLag } from '../telemetry/eventlooplag.ts';
 import { type Logger, silentLogger } from '../telemetry/log.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -68,6 +70,7 @@ interface Parts {
   readonly loaded: LoadedIdentity;
   readonly limits: RateLimits;
   readonly sessions: PeerSessions;
+  readonly revocation: Revocation;
   readonly egress: Egress;
   readonly ingress: Ingress;
   readonly targets: readonly PeerTarget[];
@@ -107,6 +110,7 @@ export class Sidecar {
       }),
       sessionsOpen: () => this.#sessionsOpen(),
       handshakesHalfOpen: () => parts.ingress.halfOpen,
+      peersBlocked: () => parts.revocation.blocked().length,
       audit: () => parts.context.recorder.stats(),
       eventLoopLag: parts.lag,
     });
@@ -205,9 +209,14 @@ export class Sidecar {
 
   #sessionsOpen(): { inbound: number; outbound: number } {
     let inbound = 0;
-    const sessions = this.#parts.sessions.manager.list();
+    const sessions = this.#parts.sessions.manager.getSessionsByLastUsed();
     for (const { direction } of sessions) if (direction === 'inbound') inbound++;
     return { inbound, outbound: sessions.length - inbound };
+  }
+
+  /** Cuts sessions; blocks peers and allows them again. */
+  get revocation(): Revocation {
+    return this.#parts.revocation;
   }
 
   /** Opens audit files anew, after they were rotated. */
@@ -297,6 +306,7 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
   const clock = options.clock ?? systemClock;
   const log = options.log ?? silentLogger;
   const loaded = await loadIdentity({ ...config.identity, trustDomain: config.trustDomain }, clock);
+  const blocks = await Blocks.open(clock, config.revocation.file);
   const crypto = await loadCryptoProvider(config.crypto.provider);
   const instance = randomBytes(8);
   const recorder = new Recorder({
@@ -341,6 +351,7 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     session: config.session,
     instance,
     lagMs: () => lag.currentMs,
+    blocks,
     onSessionEnded: (id) => limits.release(id),
   });
   const routes = config.egress.routes.map((route): Route => {
@@ -357,7 +368,8 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     loaded,
     limits,
     sessions,
-    egress: new Egress(context, routes, config.egress.maxConnections),
+    revocation: new Revocation(context, sessions, blocks),
+    egress: new Egress(context, routes, config.egress.maxConnections, (peer) => blocks.has(peer)),
     ingress: new Ingress(context, {
       sessions,
       apps,
@@ -378,18 +390,27 @@ function peerUpstream(
   port: number,
 ): Upstream {
   const address: ListenAddress = { kind: 'tcp', host, port };
+  const listening = new WeakMap<UpstreamConnection, () => void>();
   return new Upstream(context, {
     name: `${route.service} at ${formatAddress(address)}`,
     kind: 'session',
     maxConnections: CONNECTIONS_PER_ENDPOINT,
     dial: () => sessions.dial(route.service, host, port, route.peer),
-    onConnection: ({ session, connection }) => {
-      session?.onDraining((reason) => connection.drain(reason));
-      session?.onDisposed(() => connection.shutDown());
+    onConnection: (to) => {
+      const { session, connection } = to;
+      if (session === undefined) return;
+      listening.set(
+        to,
+        session.listen(
+          (reason) => connection.drain(reason),
+          () => connection.shutDown(session.farewell),
+        ),
+      );
     },
-    onClosed: ({ session }, reason, detail) => {
-      if (session !== undefined)
-        sessions.closed(session, formatAddress(address), reason as CloseReason, detail);
+    onClosed: (to, reason, detail) => {
+      if (to.session === undefined) return;
+      listening.get(to)?.();
+      sessions.closed(to.session, formatAddress(address), reason as CloseReason, detail);
     },
   });
 }

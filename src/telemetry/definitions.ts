@@ -53,6 +53,8 @@ export const DEFINITIONS = {
   hauberk_handshake_duration_seconds: histogram('Handshakes that succeeded', 'direction'),
   hauberk_handshakes_half_open: gauge('Handshakes of peers that are under way'),
 
+  hauberk_peers_blocked: gauge('Peers that an operator has blocked'),
+
   hauberk_connections_open: gauge('Connections now', 'side'),
   hauberk_connections_total: counter('Connections that came up', 'side'),
   hauberk_connections_refused_total: counter(

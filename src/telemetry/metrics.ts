@@ -42,6 +42,7 @@ export interface MetricSources {
   callsOpen?(): { readonly egress: number; readonly ingress: number };
   sessionsOpen?(): { readonly inbound: number; readonly outbound: number };
   handshakesHalfOpen?(): number;
+  peersBlocked?(): number;
   limitStore?(): { readonly store: string; readonly up: boolean };
   audit?(): {
     readonly recorded: number;
@@ -183,6 +184,7 @@ export class Metrics {
         series.samples('hauberk_handshake_duration_seconds', labels),
       ),
     hauberk_handshakes_half_open: () => single(this.#sources.handshakesHalfOpen?.()),
+    hauberk_peers_blocked: () => single(this.#sources.peersBlocked?.()),
     hauberk_connections_open: () => this.connectionsOpen.samples(),
     hauberk_connections_total: () => this.connections.samples(),
     hauberk_connections_refused_total: () => this.refusals.samples(),

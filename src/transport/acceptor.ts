@@ -43,6 +43,8 @@ export interface AcceptorOptions {
   readonly instance?: Buffer;
   /** How late the event loop is, in milliseconds; above the limit full handshakes are refused, far above it all. */
   readonly lagMs?: () => number;
+  /** Whether the peer with this SPIFFE ID is to be refused, whatever it can prove. */
+  readonly isBlocked?: (spiffeId: string) => boolean;
   /** Knows the tickets that were issued; without it none may be. */
   readonly tickets?: TicketOffice;
   /** The channel is up: set `onClose`, `onDrain` and, last, `onData`. */
@@ -147,7 +149,8 @@ export class Acceptor {
   }
 
   #responder(): Responder {
-    const { crypto, staticKey, identity, bundle, clock, modes, instance, lagMs, tickets } = this.#options;
+    const { crypto, staticKey, identity, bundle, clock, modes, instance, lagMs, isBlocked, tickets } =
+      this.#options;
     const { handshake, records } = this.#limits;
     return new Responder({
       crypto,
@@ -159,6 +162,7 @@ export class Acceptor {
       limits: handshake,
       maxRecord: records.maxLength,
       instance,
+      isBlocked,
       overloaded: lagMs && ((kind) => lagMs() > handshake.maxEventLoopLagMs * LAG_FACTORS[kind]),
       tickets,
     });

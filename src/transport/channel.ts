@@ -32,6 +32,12 @@ export type CloseListener = (reason: CloseReason, detail: string, flood?: Record
 export type RekeyListener = (direction: 'send' | 'receive', cause: RekeyCause) => void;
 export type RekeyCause = 'records' | 'bytes' | 'age' | 'peer';
 
+/** How many records there have been; the channel adds to it. */
+export interface RecordTally {
+  recordsIn: number;
+  recordsOut: number;
+}
+
 export interface ChannelSession extends SessionKeys {
   /** 2 if it was there before the connection. */
   readonly mode: ModeId;
@@ -80,6 +86,7 @@ export class SecureChannel implements RecordSink {
   readonly #socket: Socket;
   readonly #clock: Clock;
   readonly #limits: RecordLimits;
+  #tally: RecordTally = { recordsIn: 0, recordsOut: 0 };
   readonly #writer: RecordWriter;
   readonly #reader: RecordReader;
   #state: 'open' | 'closing' | 'closed' = 'open';
@@ -186,6 +193,18 @@ export class SecureChannel implements RecordSink {
     return this.#state === 'closed';
   }
 
+  /** Records of every type that the peer sent and that were opened: they have the numbers 0 to `received` - 1. */
+  get received(): number {
+    return this.#reader.opened;
+  }
+
+  /** Counts this channel's records, those up to now included, into a tally of the owner's from now on. */
+  set tally(tally: RecordTally) {
+    tally.recordsIn += this.#tally.recordsIn;
+    tally.recordsOut += this.#tally.recordsOut;
+    this.#tally = tally;
+  }
+
   /** Octets that wait for the kernel. */
   get backlog(): number {
     return this.#socket.writableLength;
@@ -209,6 +228,7 @@ export class SecureChannel implements RecordSink {
         `write of [${start}, ${end}) of ${buf.length} octets: headroom is ${this.headroom}, capacity ${this.capacity}`,
       );
     }
+    this.#tally.recordsOut++;
     if (this.#inPlace(buf, payload, end)) {
       this.#lent.push(buf);
       this.#socket.write(this.#writer.sealInPlace(DATA, buf, start, end), this.#taken);
@@ -258,6 +278,16 @@ export class SecureChannel implements RecordSink {
     this.#finish(reason, detail);
   }
 
+  /**
+   * Ends the connection at once, in order on the wire: CLOSE goes out after what was written. Not one record more is
+   * opened, and the keys are wiped, when this returns.
+   */
+  cut(reason: CloseReason, detail: string): void {
+    if (this.#state === 'closed') return;
+    if (this.#state === 'open') this.#sendClose();
+    this.#finish(reason, detail, { flush: true, linger: true });
+  }
+
   /** For the driver: the first record, so that the peer knows that the handshake was ours. */
   greet(): void {
     this.#control(PING, FIRST_PING);
@@ -270,6 +300,7 @@ export class SecureChannel implements RecordSink {
 
   /** For the reader: one record that has opened. */
   record(type: number, payload: Buffer): void {
+    this.#tally.recordsIn++;
     if (this.#onUp !== undefined) this.#up(type);
     if (type === NEW_TICKET) {
       this.#ticketCame(payload);
@@ -407,6 +438,7 @@ export class SecureChannel implements RecordSink {
   /** Writes a small record; `bytes` is RECORD_HEADER free bytes, then the payload. */
   #control(type: number, bytes: Buffer): void {
     if (this.#state !== 'open') return;
+    this.#tally.recordsOut++;
     this.#socket.write(this.#writer.seal(type, bytes, RECORD_HEADER, bytes.length));
     this.#rekeyIfDue();
   }
@@ -417,6 +449,7 @@ export class SecureChannel implements RecordSink {
   }
 
   #rekey(cause: RekeyCause): void {
+    this.#tally.recordsOut++;
     this.#socket.write(this.#writer.keyUpdate());
     this.#keySince = this.#clock.monotonic();
     this.onRekey?.('send', cause);
@@ -440,6 +473,7 @@ export class SecureChannel implements RecordSink {
   }
 
   #sendClose(): void {
+    this.#tally.recordsOut++;
     this.#socket.end(this.#writer.seal(CLOSE, NO_PAYLOAD, RECORD_HEADER, RECORD_HEADER));
   }
 
@@ -458,7 +492,11 @@ export class SecureChannel implements RecordSink {
   #finish(
     reason: CloseReason,
     detail: string,
-    { flush = false, flood }: { flush?: boolean; flood?: RecordFlood | undefined } = {},
+    {
+      flush = false,
+      linger = false,
+      flood,
+    }: { flush?: boolean; linger?: boolean; flood?: RecordFlood | undefined } = {},
   ): void {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
@@ -473,17 +511,21 @@ export class SecureChannel implements RecordSink {
     this.#earlyTicket = undefined;
     this.#owedPong = undefined;
     this.#lent.length = 0;
-    if (flush) this.#letGo();
+    if (flush) this.#letGo(linger);
     else this.#socket.destroy();
     this.#onClose?.(reason, detail, flood);
   }
 
-  /** Destroys the socket once it has sent everything, or the peer has had its time to take it. */
-  #letGo(): void {
+  /**
+   * Destroys the socket once it has sent everything, or the peer has had its time to take it. `linger` while the peer
+   * still sends, until its FIN: octets that nobody reads would turn the end into a reset, which may overtake CLOSE.
+   */
+  #letGo(linger: boolean): void {
     const socket = this.#socket;
     const timer = this.#clock.after(this.#limits.closeTimeoutMs, () => socket.destroy());
     socket.once('close', () => this.#clock.clear(timer));
-    socket.destroySoon();
+    if (linger) socket.resume();
+    else socket.destroySoon();
   }
 }
 

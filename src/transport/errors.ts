@@ -9,6 +9,7 @@
  * - cryptography: `message-too-short`, `decrypt-failed`, `weak-key`, `reflected-key`
  * - identity: `bad-identity-payload`, `no-certificate`, `untrusted-peer` (the cause is an IdentityError), `bad-signature`,
  *   `wrong-peer` (initiator: the responder is someone else), `misdirected` (responder: someone else was wanted)
+ * - `peer-blocked`: it is who it says, and an operator has blocked it
  * - `not-confirmed`: the other end closed or broke the connection before its first record; it may have refused us
  * - `connection-lost`: it ended earlier than that
  * - `internal-error`: a bug here; fails closed
@@ -44,6 +45,7 @@ export const HANDSHAKE_ERROR_CODES = [
   'bad-signature',
   'wrong-peer',
   'misdirected',
+  'peer-blocked',
   'internal-error',
   'not-confirmed',
   'connection-lost',
@@ -82,7 +84,7 @@ export class HandshakeError extends Error {
  * - `record-timeout`: a record began and did not complete in time
  * - `key-exhausted`: the peer sealed more records under a key than the protocol allows
  * - `protocol-error`: an authentic record that means nothing here
- * - `flood`: too many KEY_UPDATE or PING or records that carry nothing, or more to send than a peer that does not read may have us keep
+ * - `flood`: too many records, or too many KEY_UPDATE or PING or records that carry nothing, or more to send than a peer that does not read may have us keep
  * - `peer-alert`: an ALERT record
  * - `socket-error`: the operating system said so
  * - `internal-error`: an owner's callback threw
@@ -112,10 +114,10 @@ export const CLOSE_REASONS = [
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
 /**
- * Limits against abuse below HTTP/2: PINGs; records that carry nothing (empty DATA, PONG, ignorable types); KEY_UPDATEs;
+ * Limits against abuse below HTTP/2: records of any kind; PINGs; records that carry nothing (empty DATA, PONG, ignorable types); KEY_UPDATEs;
  * and what a peer that does not read may have us keep.
  */
-export const RECORD_FLOODS = ['record-ping', 'record-idle', 'key-update', 'backlog'] as const;
+export const RECORD_FLOODS = ['records', 'record-ping', 'record-idle', 'key-update', 'backlog'] as const;
 export type RecordFlood = (typeof RECORD_FLOODS)[number];
 
 /** A record that ends its connection: silently on the wire, with this reason in the audit log. */

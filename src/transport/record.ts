@@ -79,6 +79,11 @@ export class RecordWriter {
     return record;
   }
 
+  /** How many there have been, over all keys. */
+  get sealed(): number {
+    return this.#cipher.n;
+  }
+
   wipe(): void {
     this.#cipher.wipe();
   }
@@ -133,18 +138,26 @@ export class RecordReader {
   #keyRecords = 0;
   #updates = 0;
   #lastUpdate = 0;
+  #recent = 0; // records since #recentSince
+  #recentSince: number;
 
-  /** `monotonic` gives milliseconds; it is asked only about KEY_UPDATEs. */
+  /** `monotonic` gives milliseconds; it is asked only about KEY_UPDATEs, and when as many records have come as a second may bring. */
   constructor(cipher: CipherState, limits: RecordLimits, sink: RecordSink, monotonic: () => number) {
     this.#cipher = cipher;
     this.#limits = limits;
     this.#sink = sink;
     this.#monotonic = monotonic;
+    this.#recentSince = monotonic();
   }
 
   /** 0, or a number that is different for each record that waits for its remaining bytes. */
   get waiting(): number {
     return this.#partial === 0 ? 0 : this.#serial;
+  }
+
+  /** How many records have been opened, over all keys: the number of the last one, counted from 0, is one less. */
+  get opened(): number {
+    return this.#cipher.n;
   }
 
   /** Takes what came from the wire; copies what it keeps. Throws RecordError. */
@@ -237,6 +250,7 @@ export class RecordReader {
   }
 
   #open(sealed: Buffer): void {
+    if (++this.#recent > this.#limits.maxRecordsPerSecond) this.#checkRate();
     if (++this.#keyRecords >= this.#limits.maxKeyRecords) {
       throw new RecordError('key-exhausted', `The peer did not rekey within ${this.#keyRecords - 1} records`);
     }
@@ -257,6 +271,18 @@ export class RecordReader {
     if (type === KEY_UPDATE) this.#keyUpdate(end - RECORD_HEADER);
     this.#sink.record(type, plain.subarray(RECORD_HEADER, end));
     discard(plain);
+  }
+
+  #checkRate(): void {
+    const { maxRecordsPerSecond } = this.#limits;
+    const now = this.#monotonic();
+    if (now - this.#recentSince < 1000) {
+      throw new RecordError('flood', `More than ${maxRecordsPerSecond} records in a second`, {
+        flood: 'records',
+      });
+    }
+    this.#recentSince = now;
+    this.#recent = 1;
   }
 
   #keyUpdate(payload: number): void {

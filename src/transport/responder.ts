@@ -33,6 +33,8 @@ export interface TicketOffice {
 }
 
 export interface ResponderOptions extends HandshakeOptions {
+  /** Whether a peer that has proven this SPIFFE ID is refused all the same. */
+  readonly isBlocked?: ((spiffeId: string) => boolean) | undefined;
   /** Whether this process is too busy for another handshake of this kind; asked before any key is computed. */
   readonly overloaded?: ((kind: 'full' | 'resumption') => boolean) | undefined;
   /** Without one every ticket is refused, and none is sent. */
@@ -188,7 +190,7 @@ export class Responder implements HandshakeMachine {
   }
 
   #message3(noise: HandshakeState): HandshakeStep | undefined {
-    const { crypto, identity, bundle, now, limits } = this.#options;
+    const { crypto, identity, bundle, now, limits, isBlocked } = this.#options;
     const frame = decodeFrame(this.#inbox.bytes, 0, [MESSAGE], limits.maxMessageSize);
     if (frame === undefined) return undefined;
     const bytes = this.#inbox.take(frame.length);
@@ -203,6 +205,10 @@ export class Responder implements HandshakeMachine {
         `${proven.peer.spiffeId} looked for ${JSON.stringify(expectedPeer)}; this is ${identity.spiffeId}: its route or endpoint is wrong`,
         { peer: proven.peer.spiffeId },
       );
+    }
+    const { spiffeId } = proven.peer;
+    if (isBlocked?.(spiffeId) === true) {
+      throw new HandshakeError('peer-blocked', `${spiffeId} is blocked by an operator`, { peer: spiffeId });
     }
     return {
       send: undefined,

@@ -7,6 +7,7 @@ import { ConfigError } from '../../src/config/errors.ts';
 import { IdentityError } from '../../src/identity/errors.ts';
 import { LimitError } from '../../src/limit/errors.ts';
 import { ListenError } from '../../src/relay/listener.ts';
+import { BlockError } from '../../src/session/errors.ts';
 
 const PAGE = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8');
 
@@ -62,6 +63,7 @@ describe('exit codes', () => {
     [new ListenError('taken'), Exit.LISTEN],
     [new AuditError('file-unusable', 'no such folder'), Exit.MONITORING],
     [new LimitError('redis-client-missing', 'no ioredis'), Exit.MONITORING],
+    [new BlockError('file-damaged', 'line 3'), Exit.STATE],
     [new Error('anything else'), Exit.FAILED],
     ['not even an error', Exit.FAILED],
   ])('%s ends with %i', (error, code) => {

@@ -54,6 +54,7 @@ it('a file with only the required keys has the defaults of the design', () => {
     ingress: { listen: tcp(15008, '0.0.0.0', '::'), apps: [], allow: [] }, // section 2
     policy: 'enforce', // section 8
     session: { idleMs: 3_600_000, absoluteMs: 28_800_000, max: 10_000, maxPerPeer: 64, graceMs: 30_000 }, // 6
+    revocation: { file: undefined },
     limits: [],
     limitStore: { type: 'memory' }, // section 9
     monitoring: { adapters: [], calls: 'all', queue: 10_000 },
@@ -77,6 +78,7 @@ it('a file with only the required keys has the defaults of the design', () => {
       sessionHeaderTableSize: 65_536,
       floodFrames: 200,
       floodWindowMs: 10_000,
+      maxFramesPerSecond: 2_000_000,
       queuedControlFrames: 1_000,
       settingsEntries: 32,
       stallTimeoutMs: 60_000,
@@ -107,6 +109,7 @@ it('a file with only the required keys has the defaults of the design', () => {
       rekeyRecords: 2 ** 20,
       rekeyBytes: 32 * 2 ** 30,
       rekeyAfterMs: 3_600_000,
+      maxRecordsPerSecond: 100_000,
     }, // section 5
     crypto: { provider: 'native' }, // section 4
     log: { level: 'info' },

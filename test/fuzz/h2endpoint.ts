@@ -84,6 +84,7 @@ export function someCommand(random: Random): Buffer {
 }
 
 const TIGHT: Partial<ConnectionLimits> = {
+  framesPerSecond: 2_000_000,
   floodFrames: 3,
   resetBurst: 3,
   controlQueue: 4,

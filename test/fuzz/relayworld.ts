@@ -331,7 +331,7 @@ export class RelayWorld {
       endpoints: ROUTE.endpoints,
       makeUpstream: () => this.#upstream('session'),
     });
-    const egress = new Egress(this.#context, [{ config: ROUTE, target }], 1000);
+    const egress = new Egress(this.#context, [{ config: ROUTE, target }], 1000, () => false);
     const { openAll } = Listener;
     let accept: (socket: Socket, listener: Listener) => void = () => {};
     Listener.openAll = async (_what, _addresses, _reads, onSocket) => {

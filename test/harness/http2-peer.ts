@@ -130,6 +130,7 @@ export const list = (fields: Fields): HeaderList =>
   HeaderList.of(fields.map(([name, value]) => headerField(name, value)));
 
 export const LIMITS: ConnectionLimits = {
+  framesPerSecond: 2_000_000,
   floodFrames: 200,
   floodWindowMs: 10_000,
   resetBurst: 1000,

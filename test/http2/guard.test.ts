@@ -164,6 +164,59 @@ describe('floods of frames', () => {
   });
 });
 
+describe('frames of any kind', () => {
+  const peerOf = (framesPerSecond: number): Http2Peer => {
+    const peer = new Http2Peer({ limits: { framesPerSecond } });
+    peer.request(1, END_HEADERS);
+    peer.now += 1000; // what the beginning took is over
+    peer.write(times(framesPerSecond - 3, data(1, 'x'))); // with SETTINGS, their ACK and HEADERS as many as a second may bring
+    return peer;
+  };
+
+  it('one more than a second may bring ends the connection', () => {
+    const peer = peerOf(1000);
+    peer.write(times(1000, data(1, 'x')));
+    expect(peer.connection.ended).toBe(false);
+    peer.now += 999;
+    peer.write(data(1, 'x'));
+    expect(ended(peer)).toEqual(crossed('frames'));
+  });
+
+  it('as many as a second may bring, second after second, are no flood', () => {
+    const peer = peerOf(1000);
+    for (let second = 0; second < 20; second++) {
+      for (let part = 0; part < 10; part++) {
+        peer.write(times(100, data(1, 'x')));
+        peer.now += 100;
+      }
+    }
+    expect(peer.connection.ended).toBe(false);
+  });
+});
+
+describe('the log of frames', () => {
+  it('hears types, flags, streams and lengths both ways from when it is set until it is taken away', () => {
+    const peer = new Http2Peer();
+    const stream = peer.request(1, END_HEADERS);
+    const seen: string[] = [];
+    peer.write(data(1, 'before'));
+    peer.connection.frameLog = { frame: (...frame) => seen.push(frame.join(' ')) };
+    peer.write(data(1, 'hello', END_STREAM), ping());
+    stream.sendHeaders(list(RESPONSE), false);
+    stream.send(Buffer.from('to you'), 0, 6, false);
+    peer.turn();
+    peer.connection.frameLog = undefined;
+    peer.write(ping());
+    peer.turn();
+    expect(seen.filter((line) => line.startsWith('in'))).toEqual(['in 0 1 1 5', 'in 6 0 0 8']);
+    const out = seen.filter((line) => line.startsWith('out'));
+    expect(out).toContain('out 6 1 0 8');
+    expect(out).toContain('out 0 0 1 6');
+    expect(out.filter((line) => line.startsWith('out 1 4 1 '))).toHaveLength(1);
+    expect(out.length).toBeLessThan(6);
+  });
+});
+
 describe('header blocks', () => {
   const piece = (last: boolean, octets = 'x'): Buffer =>
     frame(T.CONTINUATION, last ? END_HEADERS : 0, 1, octets);

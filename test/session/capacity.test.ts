@@ -11,10 +11,10 @@ describe('when a peer has all its sessions', () => {
     const [first, second, third] = [open(), open(), open()];
     open({ peer: peer('other') });
     second.callStarted();
-    manager.get(first.id);
+    manager.getSession(first.id);
     const fourth = open();
     expect(ends()).toMatchObject([{ session: third, reason: 'evicted', outcome: 'evicted' }]);
-    expect(manager.list()).toEqual(expect.arrayContaining([first, second, fourth]));
+    expect(manager.getSessionsByLastUsed()).toEqual(expect.arrayContaining([first, second, fourth]));
     expect(third.sessionKey.wiped).toBe(true);
   });
 
@@ -25,7 +25,7 @@ describe('when a peer has all its sessions', () => {
     expect(() => manager.create(refused)).toThrowError(CAPACITY);
     expect(refused.sessionKey.wiped).toBe(true);
     expect(ends()).toEqual([]);
-    expect(manager.stats()).toMatchObject({ activeSessions: 2, refused: 1, created: 2 });
+    expect(manager.getStats()).toMatchObject({ activeSessions: 2, refused: 1, created: 2 });
     open({ peer: peer('other') });
   });
 
@@ -74,7 +74,7 @@ describe('when all places are taken', () => {
   it('among equals the least recently used goes', () => {
     const { manager, open, ends } = setUp({ max: 3 });
     const [a, b] = [open({ peer: peer('a') }), open({ peer: peer('b') }), open({ peer: peer('c') })];
-    manager.get(a!.id);
+    manager.getSession(a!.id);
     manager.peek(b!.id);
     open();
     expect(ends()).toMatchObject([{ session: b }]);
@@ -100,7 +100,7 @@ it('10,000 sessions fit by default, and the next one evicts', () => {
   const { manager, open, ends } = setUp();
   const first = open({ peer: peer(0) });
   for (let n = 1; n < 10_000; n++) open({ peer: peer(n) });
-  expect(manager.stats()).toMatchObject({ activeSessions: 10_000, utilization: 1, peers: 10_000 });
+  expect(manager.getStats()).toMatchObject({ activeSessions: 10_000, utilization: 1, peers: 10_000 });
   open({ peer: peer('new') });
   expect(ends()).toMatchObject([{ session: first }]);
   expect(manager.size).toBe(10_000);
@@ -120,7 +120,7 @@ it('the choice is the one that the rule names, in any state', () => {
       for (const { peer: n, busy, use } of actions) {
         const used = use === null ? undefined : model[use % Math.max(model.length, 1)];
         if (used !== undefined) {
-          manager.get(used.id);
+          manager.getSession(used.id);
           // The order of busy sessions is settled when their calls end.
           if (!used.busy) model.push(...model.splice(model.indexOf(used), 1));
         }
@@ -153,7 +153,7 @@ it('the choice is the one that the rule names, in any state', () => {
       }
       expect(
         manager
-          .list()
+          .getSessionsByLastUsed()
           .map((session) => session.id)
           .sort(),
       ).toEqual(model.map((entry) => entry.id).sort());

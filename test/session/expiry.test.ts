@@ -60,10 +60,10 @@ it('get and touch slide the expiry, peek and list do not', () => {
   const { clock, manager, open } = setUp();
   const [got, touched, peeked, listed] = [open(), open(), open(), open()];
   clock.advance(40 * MINUTE);
-  expect(manager.get(got.id)).toBe(got);
+  expect(manager.getSession(got.id)).toBe(got);
   touched.touch();
   expect(manager.peek(peeked.id)).toBe(peeked);
-  expect(manager.list()).toContain(listed);
+  expect(manager.getSessionsByLastUsed()).toContain(listed);
   clock.advance(30 * MINUTE);
   expect([got, touched, peeked, listed].map((session) => session.isDisposed)).toEqual([
     false,
@@ -75,10 +75,10 @@ it('get and touch slide the expiry, peek and list do not', () => {
 });
 
 it('a session whose time has come is not found, even before the sweep', () => {
-  const { clock, manager, open, ends } = setUp({ sweepMs: DAY });
+  const { clock, manager, open, ends } = setUp({ cleanupIntervalMs: DAY });
   const session = open();
   clock.advance(HOUR);
-  expect(manager.get(session.id)).toBeUndefined();
+  expect(manager.getSession(session.id)).toBeUndefined();
   expect(session.isDisposed).toBe(true);
   expect(ends()).toMatchObject([{ reason: 'idle' }]);
 });
@@ -225,7 +225,7 @@ it('no session outlives its bounds by more than a sweep, whatever is done to it'
           if (act === 'call') session.callStarted();
           if (act === 'end' && calls > 0) session.callEnded();
           if (act === 'touch') session.touch();
-          if (act === 'get' && manager.get(session.id) === undefined) break;
+          if (act === 'get' && manager.getSession(session.id) === undefined) break;
           if (act === 'peek' && manager.peek(session.id) === undefined) break;
           if (act === 'call') calls++;
           else if (act === 'end') {

@@ -54,14 +54,17 @@ it('a whole life is told in order, with reasons on the way down only', () => {
       event.type === 'stateChanged' ? [event.from, event.to, event.reason] : event.type,
     ),
   ).toEqual([
+    'managerStateChanged',
     'created',
     ['created', 'connecting', undefined],
     ['connecting', 'connected', undefined],
+    'connected',
     ['connected', 'active', undefined],
     ['active', 'idle', undefined],
     ['idle', 'active', undefined],
     ['active', 'disconnecting', 'truncated'],
     ['disconnecting', 'disconnected', 'truncated'],
+    'disconnected',
     ['disconnected', 'disposed', 'truncated'],
     'disposed',
   ]);
@@ -119,8 +122,8 @@ describe('after its end a session', () => {
     session.callStarted();
     const told: string[] = [];
     session.onDisposed((reason) => told.push(reason));
-    expect(manager.close(session.id, 'revoked')).toBe(true);
-    expect(manager.close(session.id)).toBe(false);
+    expect(manager.invalidateSession(session.id, 'revoked')).toBe(true);
+    expect(manager.invalidateSession(session.id)).toBe(false);
     session.end('idle');
     expect(told).toEqual(['revoked']);
     expect(() => session.callStarted()).toThrowError(expect.objectContaining({ code: 'disposed' }));
@@ -150,7 +153,7 @@ it('a listener may end the session at any moment, and a listener that throws har
       onEvent: (event) => {
         all.push(event.type);
         const state = event.type === 'stateChanged' ? event.to : event.type;
-        if (state === moment) {
+        if (state === moment && event.type !== 'managerStateChanged') {
           event.session.end('revoked');
           throw new Error(moment);
         }
@@ -187,7 +190,7 @@ describe('one timer', () => {
   });
 
   it('catches up after the process stood still for days', () => {
-    const { clock, manager, open } = setUp({ sweepMs: 40 * HOUR });
+    const { clock, manager, open } = setUp({ cleanupIntervalMs: 40 * HOUR });
     for (let n = 0; n < 50; n++) open();
     clock.advance(40 * HOUR);
     expect(manager.size).toBe(0);
@@ -221,7 +224,7 @@ describe('a session whose time is over', () => {
   it('is not because a peer gives another reason', () => {
     const { open, ends } = setUp();
     const session = open();
-    for (const why of ['', 'shutdown', 'revoked', 'stream identifiers used up']) session.announced(why);
+    for (const why of ['', 'shutdown', 'evicted', 'stream identifiers used up']) session.announced(why);
     expect(session.isDraining).toBe(false);
     session.detach('peer-closed');
     expect(ends()).toMatchObject([{ reason: 'peer-closed', outcome: 'closed' }]);

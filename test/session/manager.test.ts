@@ -48,7 +48,7 @@ describe('create refuses', () => {
     ['max', 1.5],
     ['maxPerPeer', 0],
     ['maxConnections', 0],
-    ['sweepMs', Number.NaN],
+    ['cleanupIntervalMs', Number.NaN],
   ])('to begin with %s of %d', (name, value) => {
     expect(() => new SessionManager({ clock: new FakeClock(), [name]: value })).toThrowError(
       expect.objectContaining({ code: 'bad-option', message: expect.stringContaining(name) }),
@@ -61,7 +61,7 @@ it('stats count what was and what is', () => {
   const [a, b] = [open(), open(), open({ peer: `${WEB}2` })];
   a!.end('revoked');
   b!.detach('truncated');
-  expect(manager.stats()).toEqual({
+  expect(manager.getStats()).toEqual({
     activeSessions: 1,
     maxSessions: 8,
     utilization: 1 / 8,

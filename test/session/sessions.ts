@@ -1,6 +1,7 @@
 import { Secret } from '../../src/crypto/secret.ts';
 import type { SessionEvent } from '../../src/session/event.ts';
-import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
+import { SessionManager } from '../../src/session/manager.ts';
+import { cleanupInterval, type SessionManagerOptions } from '../../src/session/options.ts';
 import type { SessionInit } from '../../src/session/session.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 
@@ -17,7 +18,13 @@ let ids = 0;
 export function setUp(options: Partial<SessionManagerOptions> = {}) {
   const clock = new FakeClock();
   const events: SessionEvent[] = [];
-  const manager = new SessionManager({ clock, onEvent: (event) => events.push(event), ...options });
+  const manager = new SessionManager({
+    clock,
+    // As the relay does it.
+    cleanupIntervalMs: cleanupInterval(SECOND, options.idleMs ?? HOUR),
+    onEvent: (event) => events.push(event),
+    ...options,
+  });
   const init = (more: Partial<SessionInit> = {}): SessionInit => ({
     id: `session-${++ids}`,
     sessionKey: Secret.copyOf(Buffer.alloc(32, 7)),

@@ -62,6 +62,20 @@ function raw(cipher: CipherState, plaintext: Buffer): Buffer {
 }
 
 describe('records', () => {
+  it('of any kind are a flood beyond what a second may bring, and the clock is not asked before', () => {
+    const { writer, reader, time } = line({ maxRecordsPerSecond: 100 });
+    const send = (count: number): void => {
+      for (let i = 0; i < count; i++) reader.push(data(writer, 'x', i % 2 === 0 ? DATA : PING));
+    };
+    send(100);
+    for (let second = 0; second < 5; second++) {
+      time.now += 1000;
+      send(100);
+    }
+    time.now += 999;
+    expect(codeOf(() => send(1))).toBe('flood');
+  });
+
   it('are length, then type, payload length and payload under the cipher', () => {
     const { writer, reader, got } = line();
     const record = data(writer, 'hello');
