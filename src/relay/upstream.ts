@@ -4,6 +4,7 @@
  */
 import { Connection, type ConnectionHandler } from '../http2/connection.ts';
 import { type ConnectionError, ErrorCode, errorName, type StreamError } from '../http2/errors.ts';
+import type { SessionReason } from '../session/event.ts';
 import type { Session } from '../session/session.ts';
 import { reportBug } from './bugreport.ts';
 import type { Call } from './call.ts';
@@ -188,6 +189,8 @@ export class Upstream {
   readonly #connections: UpstreamConnection[] = [];
   /** All that are not closed, also those that only finish what they have. */
   readonly #all = new Set<UpstreamConnection>();
+  /** Their session comes to its end, for which reason: they take calls until a successor does. */
+  readonly #ageing = new Map<UpstreamConnection, SessionReason>();
   readonly #waiting = new Set<Call>();
   #retries = RETRY_BURST * CALLS_A_RETRY;
   #dialling = 0;
@@ -285,16 +288,27 @@ export class Upstream {
 
   /** Streams are wanted, not only time to send: another connection is opened when those of all others are taken. */
   #mayDial(): boolean {
+    const lasting = this.#connections.filter((to) => !this.#ageing.has(to));
     return (
       this.#dialling === 0 &&
-      this.#connections.length < this.#options.maxConnections &&
-      !this.#connections.some(({ connection }) => connection.canOpen)
+      lasting.length < this.#options.maxConnections &&
+      !lasting.some(({ connection }) => connection.canOpen)
     );
   }
 
-  /** Opens a connection if calls wait for one and it is not too early after a failure. */
+  /**
+   * Make before break: opens a connection beside `old`, which takes calls until that one does, and then only finishes
+   * what it has. A dial that fails is backed off and tried again.
+   */
+  replace(old: UpstreamConnection, reason: SessionReason): void {
+    if (!this.#connections.includes(old)) return;
+    this.#ageing.set(old, reason);
+    this.#dialIfWanted();
+  }
+
+  /** Opens a connection if calls wait for one, or an old one is to be replaced, and it is not too early after a failure. */
   #dialIfWanted(): void {
-    if (this.#waiting.size === 0) return;
+    if (this.#waiting.size === 0 && this.#ageing.size === 0) return;
     for (const to of [...this.#connections]) {
       if (!to.connection.exhausted) continue;
       // A new connection takes over; this one ends with its last stream.
@@ -368,7 +382,17 @@ export class Upstream {
     this.#failures = 0;
     this.#lastError = undefined;
     this.#connections.push(to);
+    this.#retireAged(to.session);
     this.room();
+  }
+
+  /** A successor takes calls: what is older only finishes what it has. */
+  #retireAged(successor: Session | undefined): void {
+    for (const [old, reason] of [...this.#ageing]) {
+      if (old.session === successor) continue;
+      this.retire(old);
+      old.session?.drain(reason);
+    }
   }
 
   /** Some connection may have a stream free. */
@@ -392,6 +416,7 @@ export class Upstream {
   retire(to: UpstreamConnection): void {
     const at = this.#connections.indexOf(to);
     if (at >= 0) this.#connections.splice(at, 1);
+    this.#ageing.delete(to);
   }
 
   closed(to: UpstreamConnection, reason: string, detail: string): void {

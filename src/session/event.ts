@@ -24,6 +24,12 @@ export type SessionEvent =
     }
   | { readonly type: 'connected'; readonly session: Session }
   | {
+      /** It has been used and comes to its end: whoever opened it opens its successor now, and moves new calls there. */
+      readonly type: 'successorDue';
+      readonly session: Session;
+      readonly reason: SessionReason;
+    }
+  | {
       readonly type: 'draining';
       readonly session: Session;
       readonly reason: SessionReason;

@@ -6,7 +6,7 @@ export interface Terms {
   readonly idleMs: number;
   /** In all. */
   readonly absoluteMs: number;
-  /** How long before its end a session is drained; at most a fifth of what it lives. */
+  /** How long before its end a session is drained; at most a tenth of what it lives. */
   readonly graceMs: number;
 }
 
@@ -33,7 +33,10 @@ export interface End {
   readonly reason: SessionReason;
 }
 
-const LARGEST_SHARE_OF_GRACE = 1 / 5;
+/** Less than what is left when the successor is opened, so that it is there before the grace period. */
+export const LARGEST_SHARE_OF_GRACE = 1 / 10;
+/** Of its life: whoever opened a session opens its successor then. */
+const SUCCESSOR_AT = 0.8;
 
 /**
  * min(lastActivity + idle, created + absolute, earliest notAfter), design section 6. The idle part does not run
@@ -54,4 +57,21 @@ export function endOf(life: Life, terms: Terms, now: number, wallNow: number): E
     reason = 'idle';
   }
   return { inMs, drainInMs: inMs - Math.min(terms.graceMs, span * LARGEST_SHARE_OF_GRACE), reason };
+}
+
+/** When a session's successor is to be opened, because its age or a certificate will end it. */
+export interface Succession {
+  /** Not positive once the moment has come. */
+  readonly inMs: number;
+  /** What will end the session. */
+  readonly reason: 'expired' | 'identity-expired';
+}
+
+/** At 80 % of the longest that the session may live. Idle time plays no part: it ends no session that is used. */
+export function successionOf(life: Life, terms: Terms, now: number, wallNow: number): Succession {
+  const byAge = life.created + terms.absoluteMs * SUCCESSOR_AT - now;
+  const byIdentity = life.createdAt + (life.notAfter - life.createdAt) * SUCCESSOR_AT - wallNow;
+  return byIdentity < byAge
+    ? { inMs: byIdentity, reason: 'identity-expired' }
+    : { inMs: byAge, reason: 'expired' };
 }

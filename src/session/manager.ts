@@ -5,6 +5,7 @@ import { Secret } from '../crypto/secret.ts';
 import { Deadlines } from './deadlines.ts';
 import { DuplicateSessionError, ManagerShutDownError, SessionError } from './errors.ts';
 import { outcomeOf, type SessionEvent, type SessionReason } from './event.ts';
+import { LARGEST_SHARE_OF_GRACE } from './expiry.ts';
 import { Holdings } from './holdings.ts';
 import { Lifecycle, MANAGER_TRANSITIONS, type ManagerState } from './lifecycle.ts';
 import { Listeners, type SessionEventOf, type SessionEventType } from './listeners.ts';
@@ -392,6 +393,7 @@ export class SessionManager implements AsyncDisposable {
         if (to === 'active') this.#active.add(session);
         this.#tellChange(session, from, to, reason);
       },
+      aged: (session, reason) => this.#listeners.emit({ type: 'successorDue', session, reason }),
       draining: (session, reason, endsAt) =>
         this.#listeners.emit({ type: 'draining', session, reason, endsAt }),
       ending: (session, key) => {
@@ -463,20 +465,23 @@ export class SessionManager implements AsyncDisposable {
     }
   }
 
-  /** Ends or drains a session whose time has come, and sets when to look again. */
+  /** Ends or drains a session whose time has come, or asks for its successor, and sets when to look again. */
   #look(session: Session, now: number, wallNow: number): void {
     const end = session.endFrom(now, wallNow);
     if (end.inMs <= 0) {
       session.end(end.reason);
       return;
     }
+    const succession = session.successionFrom(now, wallNow);
+    if (succession !== undefined && succession.inMs <= 0) session.age(succession.reason);
     if (end.drainInMs <= 0) session.drain(end.reason, wallNow + end.inMs);
     if (session.isDisposed) return;
     // While calls are open, the idle part may begin at any moment and then takes idleMs less the grace period.
     const { idleMs } = this.#settings.terms;
-    const idleAtTheEarliest = session.isDraining ? idleMs : idleMs * (4 / 5);
+    const idleAtTheEarliest = session.isDraining ? idleMs : idleMs * (1 - LARGEST_SHARE_OF_GRACE);
     const lookIn = Math.min(session.isDraining ? end.inMs : end.drainInMs, idleAtTheEarliest);
-    this.#deadlines.set(session, now + lookIn);
+    const successorIn = session.successionFrom(now, wallNow)?.inMs ?? Number.POSITIVE_INFINITY;
+    this.#deadlines.set(session, now + Math.min(lookIn, successorIn));
   }
 }
 

@@ -11,7 +11,7 @@ export interface SessionManagerOptions {
   readonly idleMs?: number;
   /** Default 8 h, or `idleMs` if that is more. */
   readonly absoluteMs?: number;
-  /** How long before its end a session is drained. Default 30 s; never more than a fifth of a session's life. */
+  /** How long before its end a session is drained. Default 30 s; never more than a tenth of a session's life. */
   readonly graceMs?: number;
   /** Sessions in all; default 10,000. */
   readonly max?: number;

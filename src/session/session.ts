@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import type { Secret } from '../crypto/secret.ts';
 import { SessionDisposedError, SessionError } from './errors.ts';
 import { outcomeOf, REST, type SessionReason } from './event.ts';
-import { type End, endOf, type Terms } from './expiry.ts';
+import { type End, endOf, type Life, type Succession, successionOf, type Terms } from './expiry.ts';
 import { Lifecycle, SESSION_TRANSITIONS, type SessionState } from './lifecycle.ts';
 
 /** What GOAWAY says to a peer whose session was revoked. */
@@ -51,6 +51,7 @@ export interface SessionOwner {
   /** The session was used while it had no call open. Returns a number larger than any before. */
   used(session: Session): number;
   changed(session: Session, from: SessionState, to: SessionState, reason: SessionReason | undefined): void;
+  aged(session: Session, reason: SessionReason): void;
   draining(session: Session, reason: SessionReason, endsAt: number): void;
   /** From now on nobody may find the session. The owner wipes its key: now, or at the end of a shutdown. */
   ending(session: Session, key: Secret): void;
@@ -59,6 +60,7 @@ export interface SessionOwner {
   listenerFailed(error: unknown): void;
 }
 
+export type SuccessorListener = (reason: SessionReason) => void;
 export type DrainingListener = (reason: SessionReason, endsAt: number) => void;
 export type DisposedListener = (reason: SessionReason) => void;
 
@@ -106,6 +108,8 @@ export class Session implements AsyncDisposable {
   #ended: SessionReason | undefined;
   #revocation: { readonly mayReturn: boolean } | undefined;
   #draining: SessionReason | undefined;
+  #aged = false;
+  #successorListeners: Set<SuccessorListener> | undefined;
   #drainingListeners: Set<DrainingListener> | undefined;
   #disposedListeners: Set<DisposedListener> | undefined;
 
@@ -190,18 +194,22 @@ export class Session implements AsyncDisposable {
 
   /** The end as seen from `now` (monotonic) and `wallNow`. */
   endFrom(now: number, wallNow: number): End {
-    return endOf(
-      {
-        createdAt: this.createdAt,
-        created: this.#created,
-        lastActivity: this.#lastActivity,
-        notAfter: this.notAfter,
-        openCalls: this.#openCalls,
-      },
-      this.#owner.terms,
-      now,
-      wallNow,
-    );
+    return endOf(this.#life, this.#owner.terms, now, wallNow);
+  }
+
+  /** When its successor is due as seen from `now` (monotonic) and `wallNow`; undefined once it has been asked for. */
+  successionFrom(now: number, wallNow: number): Succession | undefined {
+    return this.#aged ? undefined : successionOf(this.#life, this.#owner.terms, now, wallNow);
+  }
+
+  get #life(): Life {
+    return {
+      createdAt: this.createdAt,
+      created: this.#created,
+      lastActivity: this.#lastActivity,
+      notAfter: this.notAfter,
+      openCalls: this.#openCalls,
+    };
   }
 
   /** Slides the idle expiry. Cheap enough for every call and record. */
@@ -244,11 +252,15 @@ export class Session implements AsyncDisposable {
     if (!resumable && this.#lost !== undefined) this.end(this.#lost);
   }
 
-  /** Whether a connection may join it: it is not on its way down, and has not as many as it may. */
+  /**
+   * Whether a connection may join it: it has not as many as it may, and is not on its way down. One that we opened and
+   * whose successor is due takes none either: that must be another session.
+   */
   get joinable(): boolean {
     return (
       this.#ended === undefined &&
       this.#draining === undefined &&
+      !(this.#aged && this.direction === 'outbound') &&
       this.#connections < this.#owner.maxConnections
     );
   }
@@ -299,6 +311,17 @@ export class Session implements AsyncDisposable {
     this.end(inOrder && told ? (this.#draining as SessionReason) : reason);
   }
 
+  /** Asks for its successor, because it will end for `reason`; without effect if it was never used. */
+  age(reason: SessionReason): void {
+    if (this.#ended !== undefined || this.#aged) return;
+    this.#aged = true;
+    if (this.counters.calls === 0) return;
+    this.#owner.aged(this, reason);
+    for (const listener of [...(this.#successorListeners ?? [])]) {
+      if (!this.isDisposed) this.#call(() => listener(reason));
+    }
+  }
+
   /** Announces the end: the relay sends GOAWAY. A second call does nothing. */
   drain(reason: SessionReason, endsAt: number = this.expiresAt): void {
     if (this.#ended !== undefined || this.#draining !== undefined) return;
@@ -336,6 +359,7 @@ export class Session implements AsyncDisposable {
     const rests = this.state === 'disconnected';
     if (!rests && this.state !== 'disconnecting') this.#to('disconnecting', reason);
     for (const listener of this.#disposedListeners ?? []) this.#call(() => listener(reason));
+    this.#successorListeners = undefined;
     this.#drainingListeners = undefined;
     this.#disposedListeners = undefined;
     if (!rests) this.#to('disconnected', reason);
@@ -354,12 +378,23 @@ export class Session implements AsyncDisposable {
 
   /**
    * What a connection of the session does when that drains and when it is disposed. Each is called once at most, at once
-   * if its moment has come. Returns a function that removes both: a session may outlive its connections.
+   * if its moment has come. Returns a function that removes all: a session may outlive its connections.
+   *
+   * `successorDue` is for those that opened the session, and is told no more to whoever comes late.
    */
-  listen(draining: DrainingListener, disposed: DisposedListener): () => void {
+  listen(
+    draining: DrainingListener,
+    disposed: DisposedListener,
+    successorDue?: SuccessorListener,
+  ): () => void {
+    if (successorDue !== undefined && this.#ended === undefined) {
+      this.#successorListeners ??= new Set();
+      this.#successorListeners.add(successorDue);
+    }
     const removes = [this.onDraining(draining), this.onDisposed(disposed)];
     return () => {
       for (const remove of removes) remove();
+      if (successorDue !== undefined) this.#successorListeners?.delete(successorDue);
     };
   }
 

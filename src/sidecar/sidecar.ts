@@ -404,6 +404,7 @@ function peerUpstream(
         session.listen(
           (reason) => connection.drain(reason),
           () => connection.shutDown(session.farewell),
+          (reason) => to.upstream.replace(to, reason),
         ),
       );
     },

@@ -42,6 +42,11 @@ export class MemoryWire implements Wire {
   /** Streams that were opened to the server, in order. */
   readonly opened: Stream[] = [];
   closed = false;
+  /** What the server does with a request; by default it is kept in `opened`. */
+  onRequest: (stream: Stream) => void = (stream) => void this.opened.push(stream);
+  /** The client has announced the end of the connection. */
+  onGoaway: (why: string) => void = () => {};
+  onCut: () => void = () => {};
   readonly #context: RelayContext;
   readonly #maxStreams: number;
   #server: Connection | undefined;
@@ -53,7 +58,7 @@ export class MemoryWire implements Wire {
   }
 
   acquire(): Buffer {
-    return Buffer.alloc(this.capacity);
+    return Buffer.allocUnsafe(this.capacity);
   }
 
   write(buffer: Buffer, start: number, end: number): boolean {
@@ -75,18 +80,18 @@ export class MemoryWire implements Wire {
       sink: {
         headroom: 0,
         capacity: this.capacity,
-        acquire: () => Buffer.alloc(this.capacity),
+        acquire: () => Buffer.allocUnsafe(this.capacity),
         write: (buffer, start, end) => {
           if (!this.closed) this.onData(Buffer.from(buffer.subarray(start, end)));
           return true;
         },
       },
       handler: {
-        onRequest: (stream) => void this.opened.push(stream),
+        onRequest: (stream) => this.onRequest(stream),
         onOversizeRequest: () => {},
         onReady: () => {},
         onRoom: () => {},
-        onGoaway: () => {},
+        onGoaway: (_last, _code, debug) => this.onGoaway(debug),
         onStreamError: () => {},
         onEnd: () => {},
       },
@@ -112,6 +117,7 @@ export class MemoryWire implements Wire {
   cut(reason: string): void {
     if (this.closed) return;
     this.closed = true;
+    this.onCut();
     this.onClose(reason as never, '');
   }
 }

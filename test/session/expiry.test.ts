@@ -146,14 +146,14 @@ describe('draining', () => {
     expect([session.isDraining, session.isDisposed]).toEqual([true, false]);
   });
 
-  it('takes at most a fifth of a short life', () => {
+  it('takes at most a tenth of a short life', () => {
     const { clock, open } = setUp({ idleMs: 1_000, graceMs: 30_000 });
     const session = open();
-    clock.advance(700);
+    clock.advance(800);
     expect(session.isDraining).toBe(false);
     clock.advance(100);
     expect(session.isDraining).toBe(true);
-    clock.advance(200);
+    clock.advance(100);
     expect(session.isDisposed).toBe(true);
   });
 
@@ -238,4 +238,58 @@ it('no session outlives its bounds by more than a sweep, whatever is done to it'
     ),
     { numRuns: 200 },
   );
+});
+
+describe('the successor of a session is due', () => {
+  const due = (set: ReturnType<typeof setUp>) =>
+    set.events.flatMap((event) => (event.type === 'successorDue' ? [event] : []));
+
+  it('at 80 % of its age, once, if it has been used, before its grace period begins', () => {
+    const set = setUp({ absoluteMs: HOUR, graceMs: HOUR });
+    const { clock, open } = set;
+    const session = open();
+    const told: string[] = [];
+    session.listen(
+      (reason) => told.push(`drain ${reason}`),
+      () => {},
+      (reason) => told.push(`successor ${reason}`),
+    );
+    session.callStarted();
+    clock.advance(48 * MINUTE - SECOND);
+    expect(told).toEqual([]);
+    clock.advance(SECOND);
+    expect(told).toEqual(['successor expired']);
+    expect(due(set)).toMatchObject([{ session, reason: 'expired' }]);
+    clock.advance(6 * MINUTE);
+    expect(told).toEqual(['successor expired', 'drain expired']);
+    clock.advance(6 * MINUTE);
+    expect([session.isDisposed, due(set).length]).toEqual([true, 1]);
+  });
+
+  it('at 80 % of the life of a certificate, if that is earlier', () => {
+    const set = setUp();
+    const session = set.open({ notAfter: set.clock.now() + 10 * MINUTE });
+    session.callStarted();
+    set.clock.advance(8 * MINUTE);
+    expect(due(set)).toMatchObject([{ reason: 'identity-expired' }]);
+  });
+
+  it('never for one that was not used, or is idle', () => {
+    const set = setUp({ idleMs: 10 * MINUTE, absoluteMs: HOUR });
+    set.open();
+    const used = set.open();
+    used.callStarted();
+    used.callEnded();
+    set.clock.advance(HOUR);
+    expect([set.manager.size, due(set)]).toEqual([0, []]);
+  });
+
+  it('and from then on no connection joins the one that we opened', () => {
+    const { clock, open } = setUp({ absoluteMs: HOUR });
+    const [ours, theirs] = [open({ direction: 'outbound' }), open()];
+    expect([ours.joinable, theirs.joinable]).toEqual([true, true]);
+    for (const session of [ours, theirs]) session.callStarted();
+    clock.advance(48 * MINUTE);
+    expect([ours.joinable, theirs.joinable]).toEqual([false, true]);
+  });
 });
