@@ -48,6 +48,12 @@ export interface StartOptions {
   nodeArgs?: readonly string[];
 }
 
+/** Paths of a sidecar's configuration and audit. */
+export interface SidecarFiles {
+  readonly config: string;
+  readonly audit: string;
+}
+
 const cleanups: Array<() => Promise<void> | void> = [];
 afterAll(async () => {
   for (const clean of cleanups.splice(0).reverse()) await clean();
@@ -179,7 +185,12 @@ export class World {
    * of 127.0.0.1 and audits into a file: mappings key by key, anything else replaces what was there.
    */
   async sidecar(name: string, config: ConfigFile = {}, options: StartOptions = {}): Promise<SidecarProcess> {
-    const { identity = name, trust = this.trust, env = {}, nodeArgs = [] } = options;
+    return this.run(name, await this.configure(name, config, options), options);
+  }
+
+  /** Writes what a sidecar is started with: its identity and its configuration. */
+  async configure(name: string, config: ConfigFile = {}, options: StartOptions = {}): Promise<SidecarFiles> {
+    const { identity = name, trust = this.trust } = options;
     const folder = await mkdtemp(join(this.dir, `${name}-`));
     const { svid, key, bundle } = await trust.issue(identity);
     const files = { config: join(folder, 'sidecar.yaml'), audit: join(folder, 'audit.jsonl') };
@@ -194,6 +205,12 @@ export class World {
       handshake: { maxEventLoopLag: '10s' },
     };
     await writeFile(files.config, stringify(merge(base, config), { aliasDuplicateObjects: false }));
+    return files;
+  }
+
+  /** Starts a sidecar that is configured, for the first time or once more. */
+  async run(name: string, files: SidecarFiles, options: StartOptions = {}): Promise<SidecarProcess> {
+    const { env = {}, nodeArgs = [] } = options;
     const child = spawn(process.execPath, [...nodeArgs, MAIN, 'run', '-c', files.config], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: process.env.PATH, ...env },
