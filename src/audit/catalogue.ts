@@ -163,6 +163,23 @@ export const CATALOGUE: {
       peer: 'SPIFFE ID that the other end claimed or proved, when it came that far',
     },
   },
+  'endpoint.down': {
+    means: 'An address of a route has been given up, but for health checks',
+    fields: {
+      service: 'The route',
+      remote: REMOTE,
+      attempts: 'Dials that failed in a row',
+      detail: 'Why the last one failed',
+    },
+  },
+  'endpoint.up': {
+    means: 'An address that had been given up is back',
+    fields: {
+      service: 'The route',
+      remote: REMOTE,
+      attempts: 'Dials that had failed in a row',
+    },
+  },
   'call.completed': {
     means: 'A call ended, well or not (which calls are recorded: `monitoring.calls`)',
     fields: {

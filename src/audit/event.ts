@@ -99,6 +99,17 @@ export interface AuditEventFields {
     readonly detail: string;
     readonly peer?: Optional<string>;
   };
+  'endpoint.down': {
+    readonly service: string;
+    readonly remote: string;
+    readonly attempts: number;
+    readonly detail: string;
+  };
+  'endpoint.up': {
+    readonly service: string;
+    readonly remote: string;
+    readonly attempts: number;
+  };
 
   'call.completed': {
     readonly direction: CallDirection;

@@ -22,7 +22,7 @@ function adapter(entry: Adapters[number]): AdapterConfig {
 
 /** From the file's names to those of `SidecarConfig`, which carry their units. */
 export function buildConfig(file: ParsedFile): SidecarConfig {
-  const { session, handshake, records, http2, monitoring } = file;
+  const { session, handshake, records, pool, http2, monitoring } = file;
   return {
     trustDomain: file.trustDomain,
     identity: file.identity,
@@ -96,10 +96,21 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
     records: {
       timeoutMs: records.timeout,
       closeTimeoutMs: records.closeTimeout,
+      heartbeatMs: records.heartbeat,
+      heartbeatTimeoutMs: records.heartbeatTimeout,
       rekeyRecords: records.rekeyRecords,
       rekeyBytes: records.rekeyBytes,
       rekeyAfterMs: records.rekeyAfter,
       maxRecordsPerSecond: records.maxRecordsPerSecond,
+    },
+    pool: {
+      size: pool.size,
+      backoffMs: pool.backoff,
+      maxBackoffMs: pool.maxBackoff,
+      maxReconnectAttempts: pool.maxReconnectAttempts,
+      healthCheckMs: pool.healthCheck,
+      waitTimeoutMs: pool.waitTimeout,
+      maxConcurrentSessions: pool.maxConcurrentSessions,
     },
     crypto: file.crypto,
     log: file.log,

@@ -99,6 +99,10 @@ export interface RecordsConfig {
   readonly timeoutMs: number;
   /** How long an authenticated CLOSE waits for the peer's. */
   readonly closeTimeoutMs: number;
+  /** After so long without anything from the peer a PING goes out; 0: never. */
+  readonly heartbeatMs: number;
+  /** Nothing has come for so long after a PING: the connection ends. */
+  readonly heartbeatTimeoutMs: number;
   /** A direction rekeys after this many records, ... */
   readonly rekeyRecords: number;
   /** ... this many bytes, ... */
@@ -107,6 +111,24 @@ export interface RecordsConfig {
   readonly rekeyAfterMs: number;
   /** Of one connection; more are a flood. */
   readonly maxRecordsPerSecond: number;
+}
+
+/** Connections to peers, for each address of a route's endpoints. */
+export interface PoolConfig {
+  /** Connections at the same time. */
+  readonly size: number;
+  /** The first pause after a failed dial is at most this, each further one at most twice as long, ... */
+  readonly backoffMs: number;
+  /** ... up to this. */
+  readonly maxBackoffMs: number;
+  /** Dials that may fail in a row before the address counts as down; 0: it never does. */
+  readonly maxReconnectAttempts: number;
+  /** While it is down it is dialled so often. */
+  readonly healthCheckMs: number;
+  /** How long a call waits for a connection or a stream. */
+  readonly waitTimeoutMs: number;
+  /** Sessions that this sidecar has opened, over all addresses. */
+  readonly maxConcurrentSessions: number;
 }
 
 /**
@@ -208,6 +230,7 @@ export interface SidecarConfig {
   readonly http2: Http2Config;
   readonly handshake: HandshakeConfig;
   readonly records: RecordsConfig;
+  readonly pool: PoolConfig;
   readonly crypto: { readonly provider: 'native' | 'noble' };
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent' };
   readonly drain: { readonly deadlineMs: number };

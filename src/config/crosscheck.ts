@@ -230,6 +230,7 @@ const ORDERED: ReadonlyArray<[low: string, high: string, write: (amount: number)
   ['session.maxPerPeer', 'session.max', String],
   ['handshake.firstFrameTimeout', 'handshake.timeout', formatDuration],
   ['handshake.maxHalfOpenPerAddress', 'handshake.maxHalfOpen', String],
+  ['pool.backoff', 'pool.maxBackoff', formatDuration],
   ['http2.initialWindow', 'http2.maxWindow', formatSize],
 ];
 

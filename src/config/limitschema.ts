@@ -63,6 +63,16 @@ export const RECORDS = mapping(
       description: "How long an authenticated close waits for the peer's.",
       default: '5s',
     }),
+    heartbeat: duration('200ms', '1h', {
+      description:
+        'A peer from which nothing has come for this long is sent a PING, by either end. Heartbeats do not slide the idle expiry.',
+      default: '15s',
+    }),
+    heartbeatTimeout: duration('200ms', '10m', {
+      description:
+        'If nothing comes for this long after it, the connection ends. After half of this no new call is put on it.',
+      default: '10s',
+    }),
     rekeyRecords: count(1_024, 2_097_152, 'records', {
       description: 'A direction changes its key after this many records, ...',
       default: 1_048_576,
@@ -76,6 +86,43 @@ export const RECORDS = mapping(
     }),
   },
   { description: 'Limits on the encrypted records of a connection.' },
+);
+
+/** `pool`: connections that this sidecar opens to peers. */
+export const POOL = mapping(
+  {
+    size: count(1, 64, 'connections', {
+      description:
+        'Connections to one address at the same time. Calls share the first; another is opened when its streams are taken or its peer has fallen silent.',
+      default: 8,
+    }),
+    backoff: duration('10ms', '1m', {
+      description:
+        'After a failed dial the next waits a random time up to this, doubled with each further failure ...',
+      default: '200ms',
+    }),
+    maxBackoff: duration('10ms', '10m', { description: '... up to this.', default: '10s' }),
+    maxReconnectAttempts: count(0, 1_000_000, 'dials', {
+      description:
+        'A connection that broke is opened again at once, also without a call. After this many dials that failed in a row the address is down: calls there fail at once and only health checks dial it. 0: only calls dial, and no address is ever down.',
+      default: 10,
+    }),
+    healthCheck: duration('100ms', '1h', {
+      description: 'While an address is down it is dialled this often, give or take half.',
+      default: '10s',
+    }),
+    waitTimeout: duration('100ms', '1h', {
+      description:
+        'A call waits this long for a connection or a free stream, then gets UNAVAILABLE. Its own deadline may be shorter.',
+      default: '30s',
+    }),
+    maxConcurrentSessions: count(1, 1_000_000, 'sessions', {
+      description:
+        'Sessions that this sidecar has opened, over all addresses. When all are taken, the one longest without calls makes room; if none is, calls wait.',
+      default: 1_024,
+    }),
+  },
+  { description: 'Connections to peers, for each address of the endpoints.' },
 );
 
 /** `http2`: what apps and peers may do with HTTP/2. */

@@ -1,7 +1,7 @@
 // Every key of the configuration file: the one source of the checks (check.ts), the defaults, the types below,
 // docs/configuration.md and docs/sidecar.schema.json (both written by scripts/generate-docs.mjs).
 import type { Static } from 'typebox';
-import { HANDSHAKE, HTTP2, RECORDS } from './limitschema.ts';
+import { HANDSHAKE, HTTP2, POOL, RECORDS } from './limitschema.ts';
 import {
   anything,
   choice,
@@ -327,6 +327,7 @@ export const SCHEMA = mapping(
     ),
     handshake: HANDSHAKE,
     records: RECORDS,
+    pool: POOL,
     http2: HTTP2,
   },
   { description: 'Configuration of a Hauberk sidecar.' },

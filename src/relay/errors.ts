@@ -70,6 +70,11 @@ export const RELAY_ERRORS = {
     meaning: 'The other side answered in a way that breaks HTTP/2 or gRPC.',
   },
   'queue-full': { grpc: 14, http: 503, meaning: 'Too many calls wait for a connection or a free stream.' },
+  'wait-timeout': {
+    grpc: 14,
+    http: 503,
+    meaning: 'The call waited too long for a connection or a free stream, and was not sent.',
+  },
   stalled: {
     grpc: 8,
     http: 503,

@@ -11,6 +11,8 @@ import type { Call } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
 import { FloodReport } from './floodreport.ts';
+import { DIAL_FOR_CALLS, Reconnect, type ReconnectPolicy } from './reconnect.ts';
+import type { PlaceHolder, SessionPlaces } from './sessionplaces.ts';
 import { MeteredSink, type Wire } from './wire.ts';
 
 /** A wire that has been dialled, and for a peer the session on it. */
@@ -33,12 +35,30 @@ export interface UpstreamOptions {
   readonly onClosed?: (connection: UpstreamConnection, reason: string, detail: string) => void;
   /** The identifier of each connection's first stream, 1 by default. */
   readonly firstStreamId?: number;
+  /** By default nothing is dialled but for calls, and nothing is ever given up. */
+  readonly reconnect?: ReconnectPolicy;
+  /** How long a call waits for a connection or a stream, in milliseconds; by default as long as its caller does. */
+  readonly waitMs?: number;
+  /** Shared by all upstreams that hold sessions. */
+  readonly places?: SessionPlaces;
+  /** The endpoint has been given up, but for health checks, or is back. */
+  readonly onHealth?: (up: boolean, attempts: number, error: string) => void;
+  /** In [0, 1): the jitter of reconnecting. */
+  readonly random?: () => number;
 }
 
-/** Backoff after failed dials: full jitter over an exponentially growing span. */
-const BACKOFF_BASE_MS = 100;
-const BACKOFF_MAX_MS = 10_000;
 const SWEEP_MS = 1000;
+
+/** How connections end that nobody meant to end: they are opened again, also without a call. */
+const BROKEN: ReadonlySet<string> = new Set([
+  'truncated',
+  'socket-error',
+  'heartbeat-timeout',
+  'bad-record',
+  'record-timeout',
+  'key-exhausted',
+  'protocol-error',
+]);
 
 /**
  * While a connection has so many octets still to send, no further call is put on it: headers know no flow control,
@@ -136,7 +156,12 @@ export class UpstreamConnection implements ConnectionHandler {
 
   /** A call may be put on it now. */
   get hasRoom(): boolean {
-    return this.connection.canOpen && this.wire.backlog < OPEN_BACKLOG;
+    return this.canOpen && this.wire.backlog < OPEN_BACKLOG;
+  }
+
+  /** It has streams free, and its other end has not fallen silent. */
+  get canOpen(): boolean {
+    return this.connection.canOpen && !this.wire.silent;
   }
 
   onRequest(): void {
@@ -181,7 +206,7 @@ export class UpstreamConnection implements ConnectionHandler {
   }
 }
 
-export class Upstream {
+export class Upstream implements PlaceHolder {
   readonly name: string;
   readonly #context: RelayContext;
   readonly #options: UpstreamOptions;
@@ -191,12 +216,14 @@ export class Upstream {
   readonly #all = new Set<UpstreamConnection>();
   /** Their session comes to its end, for which reason: they take calls until a successor does. */
   readonly #ageing = new Map<UpstreamConnection, SessionReason>();
-  readonly #waiting = new Set<Call>();
+  /** Calls and since when they wait, monotonic milliseconds, the longest first. */
+  readonly #waiting = new Map<Call, number>();
+  readonly #reconnect: Reconnect;
   #retries = RETRY_BURST * CALLS_A_RETRY;
   #dialling = 0;
-  #failures = 0;
-  #retryAt = 0;
   #lastError: RelayError | undefined;
+  #lastCall = 0;
+  #wasDown = false;
   #closing = false;
   readonly #sweeper: unknown;
 
@@ -204,10 +231,43 @@ export class Upstream {
     this.#context = context;
     this.#options = options;
     this.name = options.name;
-    this.#sweeper = context.clock.every(SWEEP_MS, () => {
-      for (const { connection } of this.#all) connection.sweep();
-      this.#dialIfWanted();
+    this.#reconnect = new Reconnect({
+      clock: context.clock,
+      policy: options.reconnect ?? DIAL_FOR_CALLS,
+      random: options.random ?? Math.random,
+      dial: () => this.#dialUnasked(),
     });
+    this.#sweeper = context.clock.every(SWEEP_MS, () => this.#sweep());
+  }
+
+  #sweep(): void {
+    for (const { connection } of this.#all) connection.sweep();
+    if (this.load > 0) this.#lastCall = this.#context.clock.monotonic();
+    this.#failLate();
+    this.room();
+    this.#dialIfWanted();
+    if (this.#closing && this.#all.size === 0 && this.#dialling === 0) {
+      this.#context.clock.clear(this.#sweeper);
+    }
+  }
+
+  /** Calls that have waited too long. */
+  #failLate(): void {
+    const { waitMs } = this.#options;
+    if (waitMs === undefined) return;
+    const since = this.#context.clock.monotonic() - waitMs;
+    for (const [call, waits] of this.#waiting) {
+      if (waits > since) return;
+      this.leave(call);
+      call.fail(new RelayError('wait-timeout', this.#whyItWaits(waitMs)));
+    }
+  }
+
+  #whyItWaits(waitMs: number): string {
+    const { places } = this.#options;
+    const full = places !== undefined && places.taken >= places.max && this.#connections.length === 0;
+    const why = full ? `all ${places.max} sessions of pool.maxConcurrentSessions are busy` : 'none was free';
+    return `the call waited ${waitMs} ms for a stream to ${this.name}: ${why}; it was not sent`;
   }
 
   /** Calls here, open and waiting: what balancing compares. */
@@ -228,7 +288,7 @@ export class Upstream {
 
   /** False while a failed dial is being backed off. */
   get healthy(): boolean {
-    return this.connected || this.#dialling > 0 || this.#context.clock.monotonic() >= this.#retryAt;
+    return this.connected || this.#dialling > 0 || (this.#reconnect.mayDial && !this.#reconnect.isDown);
   }
 
   /** Gives the call a stream now, or lets it wait for one. */
@@ -263,7 +323,7 @@ export class Upstream {
     }
     call.delayed = true;
     call.waitingAt = this;
-    this.#waiting.add(call);
+    this.#waiting.set(call, this.#context.clock.monotonic());
     this.#dialIfWanted();
   }
 
@@ -282,8 +342,7 @@ export class Upstream {
 
   /** It has been seen to accept connections: a failed dial is backed off no longer. */
   reachable(): void {
-    this.#retryAt = 0;
-    this.#failures = 0;
+    this.#reconnect.succeeded();
   }
 
   /** Streams are wanted, not only time to send: another connection is opened when those of all others are taken. */
@@ -292,7 +351,7 @@ export class Upstream {
     return (
       this.#dialling === 0 &&
       lasting.length < this.#options.maxConnections &&
-      !lasting.some(({ connection }) => connection.canOpen)
+      !lasting.some(({ canOpen }) => canOpen)
     );
   }
 
@@ -316,21 +375,54 @@ export class Upstream {
       to.connection.drain('worn out');
     }
     if (this.#closing || !this.#mayDial()) return;
-    if (this.#lastError === undefined || this.#context.clock.monotonic() >= this.#retryAt) this.#dial();
+    if (this.#lastError === undefined || this.#reconnect.mayDial) this.#dial();
     // Calls that wait for a stream on a living connection go on waiting.
     else if (this.#connections.length === 0) this.#failWaiting(this.#lastError);
   }
 
+  /** A reconnect or a health check. */
+  #dialUnasked(): void {
+    if (!this.#closing && this.#dialling === 0 && this.#connections.length === 0) this.#dial();
+  }
+
   #dial(): void {
+    const { places, dial } = this.#options;
+    if (places !== undefined && !places.take(this)) return;
     this.#dialling++;
-    this.#options.dial().then(
+    dial().then(
       (dialled) => this.#dialled(dialled),
-      (error) => this.#dialFailed(error),
+      (error) => {
+        places?.failed();
+        this.#dialFailed(error);
+      },
     );
+  }
+
+  // ---- a place among the sessions of all upstreams -------------------------------------------------
+
+  get idleSince(): number | undefined {
+    return this.#idleConnection === undefined ? undefined : this.#lastCall;
+  }
+
+  get #idleConnection(): UpstreamConnection | undefined {
+    if (this.#waiting.size > 0) return undefined;
+    return this.#connections.find(({ calls }) => calls === 0);
+  }
+
+  giveWay(): void {
+    const to = this.#idleConnection;
+    if (to === undefined) return;
+    this.retire(to);
+    to.connection.drain('evicted');
+  }
+
+  placeFree(): void {
+    this.#dialIfWanted();
   }
 
   #dialled(dialled: Dialled): void {
     const to = new UpstreamConnection(this, this.#context, dialled, this.#options);
+    this.#options.places?.opened(to.session ?? to);
     this.#all.add(to);
     this.#options.onConnection?.(to);
     if (this.#closing) to.connection.drain('shutdown');
@@ -349,10 +441,13 @@ export class Upstream {
 
   /** Opens no connection for a while; calls that have none to wait for fail meanwhile. */
   #backOff(error: RelayError): void {
-    this.#failures++;
-    const span = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(this.#failures, 16));
-    this.#retryAt = this.#context.clock.monotonic() + Math.random() * span;
+    this.#reconnect.failed();
     this.#lastError = error;
+    const { isDown, failures } = this.#reconnect;
+    if (isDown && !this.#wasDown) {
+      this.#wasDown = true;
+      this.#options.onHealth?.(false, failures, error.message);
+    }
     if (this.#connections.length === 0) this.#failWaiting(error);
   }
 
@@ -366,7 +461,7 @@ export class Upstream {
   }
 
   #failWaiting(error: RelayError): void {
-    for (const call of [...this.#waiting]) {
+    for (const call of [...this.#waiting.keys()]) {
       this.leave(call);
       call.tried ??= [];
       call.tried.push(this);
@@ -379,10 +474,15 @@ export class Upstream {
   /** The peer's SETTINGS are here: streams may be opened. */
   opened(to: UpstreamConnection): void {
     this.#dialling--;
-    this.#failures = 0;
+    const { failures } = this.#reconnect;
+    this.#reconnect.succeeded();
     this.#lastError = undefined;
     this.#connections.push(to);
     this.#retireAged(to.session);
+    if (this.#wasDown) {
+      this.#wasDown = false;
+      this.#options.onHealth?.(true, failures, '');
+    }
     this.room();
   }
 
@@ -399,7 +499,7 @@ export class Upstream {
   room(): void {
     if (this.#waiting.size === 0) return;
     for (const to of this.#connections) {
-      for (const call of this.#waiting) {
+      for (const call of this.#waiting.keys()) {
         if (!to.hasRoom) break;
         this.leave(call);
         call.ready(to);
@@ -423,7 +523,10 @@ export class Upstream {
     if (!this.#all.delete(to)) return;
     this.retire(to);
     this.#options.onClosed?.(to, reason, detail);
-    if (!to.isReady) {
+    this.#options.places?.closed(to.session ?? to);
+    if (to.isReady) {
+      if (BROKEN.has(reason) && !this.connected) this.#reconnect.lost();
+    } else {
       const message = `${this.name} closed the connection before it was ready (${to.endReason})`;
       this.#dialFailed(new RelayError(this.#lostCode, message));
     }
@@ -435,6 +538,8 @@ export class Upstream {
   /** Takes no new calls; those under way finish. */
   drain(): void {
     this.#closing = true;
+    this.#reconnect.stop();
+    this.#options.places?.leave(this);
     this.#failWaiting(
       new RelayError('draining', 'this sidecar is shutting down; the call was not sent, try another'),
     );
@@ -444,6 +549,8 @@ export class Upstream {
   /** Ends everything now. */
   close(): void {
     this.#closing = true;
+    this.#reconnect.stop();
+    this.#options.places?.leave(this);
     this.#context.clock.clear(this.#sweeper);
     for (const { wire } of [...this.#all]) wire.close();
   }

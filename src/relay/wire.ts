@@ -10,6 +10,8 @@ import type { RecordFlood } from '../transport/errors.ts';
 export interface Wire extends ByteSink {
   /** Octets that the kernel has not taken yet. */
   readonly backlog: number;
+  /** The other end has left a heartbeat unanswered for a while: nothing new should be put on it. */
+  readonly silent: boolean;
   /** Octets that came; valid until it returns. Set last: it may start the reading. */
   set onData(listener: (octets: Buffer) => void);
   /** There is room again after a `write` that returned false. */
@@ -67,6 +69,7 @@ const ignore = (): void => {};
 export class SocketWire implements Wire {
   readonly headroom = 0;
   readonly capacity = BUFFER_SIZE;
+  readonly silent = false;
   /** The other end, for logs. */
   readonly remote: string;
   onData: (octets: Buffer) => void = ignore;

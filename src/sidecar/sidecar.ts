@@ -14,7 +14,7 @@ import { openAdapters } from '../audit/adapters/adapters.ts';
 import { Recorder } from '../audit/recorder.ts';
 import { type Clock, systemClock } from '../clock/clock.ts';
 import { formatAddress } from '../config/address.ts';
-import type { ListenAddress, SidecarConfig } from '../config/config.ts';
+import type { ListenAddress, PoolConfig, SidecarConfig } from '../config/config.ts';
 import { loadCryptoProvider } from '../crypto/provider.ts';
 import { type LoadedIdentity, loadIdentity } from '../identity/load.ts';
 import { openRateLimits, type RateLimits } from '../limit/ratelimits.ts';
@@ -26,6 +26,7 @@ import { Ingress } from '../relay/ingress.ts';
 import { Listener } from '../relay/listener.ts';
 import { PeerTarget } from '../relay/peertarget.ts';
 import { Revocation } from '../relay/revocation.ts';
+import { SessionPlaces } from '../relay/sessionplaces.ts';
 import { PeerSessions } from '../relay/sessions.ts';
 import { Upstream, type UpstreamConnection } from '../relay/upstream.ts';
 import { Blocks } from '../session/blocks.ts';
@@ -58,8 +59,6 @@ export interface BoundAddresses {
   readonly probesGrpc: readonly string[];
 }
 
-/** Connections to one endpoint of a peer; another is opened when all streams of the others are taken. */
-const CONNECTIONS_PER_ENDPOINT = 8;
 /** After the last call: for CLOSE to be answered, and for audit adapters to take what is left. */
 const CLOSE_MS = 2000;
 const POLL_MS = 20;
@@ -354,9 +353,10 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     blocks,
     onSessionEnded: (id) => limits.release(id),
   });
+  const places = new SessionPlaces(config.pool.maxConcurrentSessions);
   const routes = config.egress.routes.map((route): Route => {
     const makeUpstream = (host: string, port: number): Upstream =>
-      peerUpstream(context, sessions, route, host, port);
+      peerUpstream(context, { sessions, places, pool: config.pool }, route, host, port);
     return {
       config: route,
       target: new PeerTarget(context, { service: route.service, endpoints: route.endpoints, makeUpstream }),
@@ -384,17 +384,32 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
 
 function peerUpstream(
   context: RelayContext,
-  sessions: PeerSessions,
+  { sessions, places, pool }: { sessions: PeerSessions; places: SessionPlaces; pool: PoolConfig },
   route: { readonly service: string; readonly peer: string },
   host: string,
   port: number,
 ): Upstream {
   const address: ListenAddress = { kind: 'tcp', host, port };
+  const remote = formatAddress(address);
+  const { service } = route;
   const listening = new WeakMap<UpstreamConnection, () => void>();
   return new Upstream(context, {
-    name: `${route.service} at ${formatAddress(address)}`,
+    name: `${service} at ${remote}`,
     kind: 'session',
-    maxConnections: CONNECTIONS_PER_ENDPOINT,
+    maxConnections: pool.size,
+    waitMs: pool.waitTimeoutMs,
+    places,
+    reconnect: {
+      backoffMs: pool.backoffMs,
+      maxBackoffMs: pool.maxBackoffMs,
+      maxAttempts: pool.maxReconnectAttempts,
+      healthCheckMs: pool.healthCheckMs,
+    },
+    onHealth: (up, attempts, detail) => {
+      if (up) context.recorder.record({ type: 'endpoint.up', service, remote, attempts });
+      else context.recorder.record({ type: 'endpoint.down', service, remote, attempts, detail });
+      context.log.warn({ service, remote, attempts, up }, 'an endpoint has gone down or come back');
+    },
     dial: () => sessions.dial(route.service, host, port, route.peer),
     onConnection: (to) => {
       const { session, connection } = to;
@@ -411,7 +426,7 @@ function peerUpstream(
     onClosed: (to, reason, detail) => {
       if (to.session === undefined) return;
       listening.get(to)?.();
-      sessions.closed(to.session, formatAddress(address), reason as CloseReason, detail);
+      sessions.closed(to.session, remote, reason as CloseReason, detail);
     },
   });
 }

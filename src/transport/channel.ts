@@ -43,10 +43,15 @@ export interface ChannelSession extends SessionKeys {
   readonly mode: ModeId;
 }
 
+/** Values of SecureChannel's `#quiet`. */
+const ASKED = 2;
+const SILENT = 3;
+
 /** From this payload on a record is sealed in place even if it must wait for the kernel. */
 const LARGE = 32 * 1024;
 
 const FIRST_PING = Buffer.alloc(RECORD_HEADER + PING_LENGTH);
+const HEARTBEAT = Buffer.alloc(RECORD_HEADER + PING_LENGTH, 'heartbeat');
 const NO_PAYLOAD = Buffer.alloc(RECORD_HEADER);
 
 /**
@@ -105,6 +110,11 @@ export class SecureChannel implements RecordSink {
   #owedPong: Buffer | undefined;
   readonly #pings: RecordCounter;
   readonly #idle: RecordCounter;
+  /** Heartbeats since something last came: 0 none was due, 1 one is due, 2 a PING is out, 3 and late. */
+  #quiet = 0;
+  /** What the kernel had taken at the last of them. */
+  #takenBefore = 0;
+  #beatTimer: TimerHandle;
   #rekeyTimer: TimerHandle;
   #closeTimer: TimerHandle;
   #recordTimer: TimerHandle;
@@ -203,6 +213,11 @@ export class SecureChannel implements RecordSink {
     tally.recordsIn += this.#tally.recordsIn;
     tally.recordsOut += this.#tally.recordsOut;
     this.#tally = tally;
+  }
+
+  /** The peer owes an answer to a heartbeat for longer than half of its time. */
+  get silent(): boolean {
+    return this.#quiet >= SILENT;
   }
 
   /** Octets that wait for the kernel. */
@@ -371,10 +386,60 @@ export class SecureChannel implements RecordSink {
       return;
     }
     this.#watch();
-    if (!this.closed) this.#socket.resume();
+    if (this.closed) return;
+    this.#socket.resume();
+    if (this.#limits.heartbeatMs > 0) this.#beatIn(this.#limits.heartbeatMs / 2);
+  }
+
+  #beatIn(ms: number): void {
+    this.#beatTimer = this.#clock.after(ms, this.#beat);
+  }
+
+  /**
+   * Finds out whether the other end is still there: by anything that comes from it, or by what the kernel could send to
+   * it while octets wait, else by a PING. Twice in `heartbeatMs`, so that a PING goes out after that at the latest.
+   */
+  readonly #beat = (): void => {
+    if (this.#state !== 'open') return;
+    const { heartbeatMs, heartbeatTimeoutMs } = this.#limits;
+    if (this.#sending()) this.#quiet = 0;
+    switch (this.#quiet) {
+      case 0:
+        this.#quiet = 1;
+        this.#beatIn(heartbeatMs / 2);
+        return;
+      case SILENT:
+        // What has come while this process was busy is read before that.
+        setImmediate(() => this.#giveUp());
+        return;
+      case ASKED:
+        this.#quiet = SILENT;
+        break;
+      default:
+        this.#quiet = ASKED;
+        this.#control(PING, HEARTBEAT);
+    }
+    this.#beatIn(heartbeatTimeoutMs / 2);
+  };
+
+  #giveUp(): void {
+    if (this.#state !== 'open') return;
+    const { heartbeatMs, heartbeatTimeoutMs } = this.#limits;
+    if (this.silent) {
+      this.#finish('heartbeat-timeout', `The peer did not answer a PING within ${heartbeatTimeoutMs} ms`);
+    } else this.#beatIn(heartbeatMs / 2);
+  }
+
+  /** The kernel has sent some of what waits since the last heartbeat. */
+  #sending(): boolean {
+    const taken = takenByKernel(this.#socket);
+    const moved = taken !== this.#takenBefore;
+    this.#takenBefore = taken;
+    return moved && this.#socket.writableLength > 0;
   }
 
   #read(chunk: Buffer): void {
+    this.#quiet = 0;
     try {
       this.#reader.push(chunk);
     } catch (cause) {
@@ -502,6 +567,7 @@ export class SecureChannel implements RecordSink {
     this.#state = 'closed';
     this.#end = { reason, detail, flood };
     this.#clock.clear(this.#rekeyTimer);
+    this.#clock.clear(this.#beatTimer);
     this.#clock.clear(this.#closeTimer);
     this.#clock.clear(this.#recordTimer);
     this.#reader.stop();
@@ -527,6 +593,20 @@ export class SecureChannel implements RecordSink {
     if (linger) socket.resume();
     else socket.destroySoon();
   }
+}
+
+/** What node's socket has and its types do not: libuv's own count of a write that is partly done. */
+interface Handled {
+  _handle?: { bytesWritten?: number; writeQueueSize?: number } | null;
+}
+
+/** Octets that the kernel has taken; without the handle's counts, as far as whole writes tell. */
+function takenByKernel(socket: Socket): number {
+  const { bytesWritten, writeQueueSize } = (socket as Handled)._handle ?? {};
+  if (bytesWritten === undefined || writeQueueSize === undefined) {
+    return socket.bytesWritten - socket.writableLength;
+  }
+  return bytesWritten - writeQueueSize;
 }
 
 /** Records of a kind since a time. */

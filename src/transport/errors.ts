@@ -82,6 +82,7 @@ export class HandshakeError extends Error {
  * - `truncated`: FIN without CLOSE; data may be missing
  * - `bad-record`: a tag, length or padding that does not verify
  * - `record-timeout`: a record began and did not complete in time
+ * - `heartbeat-timeout`: nothing came after a PING of ours: the peer, or the way to it, is gone
  * - `key-exhausted`: the peer sealed more records under a key than the protocol allows
  * - `protocol-error`: an authentic record that means nothing here
  * - `flood`: too many records, or too many KEY_UPDATE or PING or records that carry nothing, or more to send than a peer that does not read may have us keep
@@ -96,6 +97,7 @@ export const CLOSE_REASONS = [
   'truncated',
   'bad-record',
   'record-timeout',
+  'heartbeat-timeout',
   'key-exhausted',
   'protocol-error',
   'flood',

@@ -45,6 +45,8 @@ export const DEFAULT_HANDSHAKE_LIMITS: HandshakeLimits = {
 export const DEFAULT_RECORD_LIMITS: RecordLimits = {
   timeoutMs: 10_000,
   closeTimeoutMs: 5_000,
+  heartbeatMs: 0,
+  heartbeatTimeoutMs: 10_000,
   rekeyRecords: 2 ** 20,
   rekeyBytes: 32 * 2 ** 30,
   rekeyAfterMs: 3_600_000,

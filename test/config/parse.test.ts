@@ -106,11 +106,22 @@ it('a file with only the required keys has the defaults of the design', () => {
     records: {
       timeoutMs: 10_000,
       closeTimeoutMs: 5_000,
+      heartbeatMs: 15_000,
+      heartbeatTimeoutMs: 10_000,
       rekeyRecords: 2 ** 20,
       rekeyBytes: 32 * 2 ** 30,
       rekeyAfterMs: 3_600_000,
       maxRecordsPerSecond: 100_000,
     }, // section 5
+    pool: {
+      size: 8,
+      backoffMs: 200,
+      maxBackoffMs: 10_000,
+      maxReconnectAttempts: 10,
+      healthCheckMs: 10_000,
+      waitTimeoutMs: 30_000,
+      maxConcurrentSessions: 1_024,
+    }, // section 6
     crypto: { provider: 'native' }, // section 4
     log: { level: 'info' },
     drain: { deadlineMs: 30_000 },

@@ -88,6 +88,7 @@ class AppSocket extends Duplex {
 
 /** A wire to the server, and the server. */
 class ServerWire implements Wire {
+  readonly silent = false;
   readonly headroom = 0;
   readonly capacity = 65_536;
   readonly backlog = 0;

@@ -33,6 +33,7 @@ export const settled = async (): Promise<void> => {
 
 /** A wire to an HTTP/2 server in the same process, which speaks once `answer` is called. */
 export class MemoryWire implements Wire {
+  silent = false;
   readonly headroom = 0;
   readonly capacity = 65_536;
   readonly backlog = 0;

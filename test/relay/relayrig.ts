@@ -30,6 +30,7 @@ import { contextOn, settled } from './memorywire.ts';
 
 /** A wire whose other end is the test: raw frames in and out, by a codec that shares nothing with src/http2. */
 export class RawWire implements Wire {
+  readonly silent = false;
   readonly headroom = 0;
   readonly capacity = 65_536;
   backlog = 0;

@@ -5,7 +5,13 @@ import type { StreamHandler } from '../../src/http2/stream.ts';
 import type { Call } from '../../src/relay/call.ts';
 import type { RelayContext } from '../../src/relay/context.ts';
 import { RelayError } from '../../src/relay/errors.ts';
-import { type Dialled, Upstream, type UpstreamConnection } from '../../src/relay/upstream.ts';
+import { SessionPlaces } from '../../src/relay/sessionplaces.ts';
+import {
+  type Dialled,
+  Upstream,
+  type UpstreamConnection,
+  type UpstreamOptions,
+} from '../../src/relay/upstream.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import { contextOn, MemoryWire, settled } from './memorywire.ts';
 
@@ -28,6 +34,7 @@ class Caller {
 
   ready(to: UpstreamConnection): void {
     this.to = to;
+    to.calls++;
     const quiet: StreamHandler = { onHeaders() {}, onTrailers() {}, onData() {}, onTaken() {}, onReset() {} };
     to.connection.open(REQUEST, true, quiet);
   }
@@ -44,9 +51,14 @@ let upstream: Upstream;
 let dials: Array<{ resolve: (dialled: Dialled) => void; reject: (error: Error) => void }>;
 let dialled: number;
 
-function make(maxConnections = 8, http2: Parameters<typeof contextOn>[1] = {}): void {
+function make(
+  maxConnections = 8,
+  http2: Parameters<typeof contextOn>[1] = {},
+  more: Partial<UpstreamOptions> = {},
+): void {
   context = contextOn(clock, http2);
   upstream = new Upstream(context, {
+    ...more,
     name: 'greeter.shop at 10.0.0.1:15008',
     kind: 'session',
     maxConnections,
@@ -97,7 +109,7 @@ describe('calls to one endpoint', () => {
     await settled();
     expect(calls.every(({ to }) => to !== undefined)).toBe(true);
     expect(wire.opened.map(({ id }) => id)).toEqual([1, 3, 5]);
-    expect([dialled, upstream.connected, upstream.load]).toEqual([1, true, 0]);
+    expect([dialled, upstream.connected, upstream.load]).toEqual([1, true, 3]);
   });
 
   it('share one dial and, once it is up, one connection', async () => {
@@ -239,5 +251,166 @@ describe('the end of a connection', () => {
     wire.answer();
     await settled();
     expect(upstream.connected && call().error === undefined).toBe(false);
+  });
+});
+
+describe('a pool', () => {
+  const RECONNECT = { backoffMs: 100, maxBackoffMs: 1000, maxAttempts: 3, healthCheckMs: 5000 };
+  const up = async (maxStreams?: number): Promise<MemoryWire> => {
+    const wire = await connect(maxStreams);
+    wire.answer();
+    await settled();
+    return wire;
+  };
+
+  it('puts no call on a connection that has fallen silent, and opens another', async () => {
+    const first = call();
+    const wire = await up();
+    wire.silent = true;
+    const second = call();
+    expect([second.to, dialled]).toEqual([undefined, 2]);
+    await up();
+    expect(second.to).toBeDefined();
+    expect(second.to).not.toBe(first.to);
+    wire.silent = false;
+    expect(call().to).toBe(first.to);
+  });
+
+  it('gives calls that wait to a silent connection that has come to life', async () => {
+    make(1);
+    const first = call();
+    const wire = await up();
+    wire.silent = true;
+    const second = call();
+    expect([second.to, dialled]).toEqual([undefined, 1]);
+    wire.silent = false;
+    clock.advance(1000);
+    expect(second.to).toBe(first.to);
+  });
+
+  it('lets calls wait only so long', async () => {
+    make(1, {}, { waitMs: 3000 });
+    call();
+    await up(1);
+    const early = call();
+    clock.advance(2000);
+    const late = call();
+    expect(early.error).toBeUndefined();
+    clock.advance(2000);
+    expect([early.error, late.error]).toEqual(['wait-timeout', undefined]);
+    clock.advance(2000);
+    expect(late.error).toBe('wait-timeout');
+    expect(upstream.load).toBe(1);
+  });
+
+  it.each(['truncated', 'heartbeat-timeout', 'socket-error'])(
+    'opens a connection that ended by %s again, without a call',
+    async (reason) => {
+      make(8, {}, { reconnect: RECONNECT });
+      call();
+      const wire = await up();
+      wire.cut(reason);
+      await settled();
+      expect(dialled).toBe(1);
+      clock.advance(50);
+      expect(dialled).toBe(2);
+      await up();
+      expect(upstream.connected).toBe(true);
+      clock.advance(60_000);
+      expect(dialled).toBe(2);
+    },
+  );
+
+  it.each(['peer-closed', 'local-closed', 'revoked', 'idle'])(
+    'leaves one that ended by %s closed until there is a call',
+    async (reason) => {
+      make(8, {}, { reconnect: RECONNECT });
+      call();
+      (await up()).cut(reason);
+      clock.advance(60_000);
+      expect(dialled).toBe(1);
+      call();
+      expect(dialled).toBe(2);
+    },
+  );
+
+  it('says that the endpoint is down after so many failures, lets calls fail at once, and checks until it is back', async () => {
+    const told: unknown[] = [];
+    make(8, {}, { reconnect: RECONNECT, onHealth: (...what) => told.push(what) });
+    call();
+    (await up()).cut('truncated');
+    for (const ms of [50, 50, 100]) {
+      clock.advance(ms);
+      await refuse();
+    }
+    expect(dialled).toBe(4);
+    expect(told).toEqual([[false, 3, 'nobody there']]);
+    expect([call().error, upstream.healthy, dialled]).toEqual(['peer-unreachable', false, 4]);
+    clock.advance(5000);
+    expect(dialled).toBe(5);
+    await refuse();
+    clock.advance(5000);
+    await up();
+    expect(told).toEqual([
+      [false, 3, 'nobody there'],
+      [true, 4, ''],
+    ]);
+    expect(call().to).toBeDefined();
+  });
+
+  it('dials no more once it is closed', async () => {
+    upstream.close();
+    make(8, {}, { reconnect: RECONNECT });
+    call();
+    const wire = await up();
+    upstream.drain();
+    wire.cut('truncated');
+    clock.advance(60_000);
+    expect(dialled).toBe(1);
+    expect(clock.pending).toBe(0);
+  });
+
+  it('of which all places are taken waits for one, and an idle session makes it', async () => {
+    const places = new SessionPlaces(1);
+    make(8, {}, { places, name: 'one' });
+    const one = upstream;
+    const caller = call();
+    const wire = await up();
+    const two = new Upstream(context, {
+      name: 'two',
+      kind: 'session',
+      maxConnections: 8,
+      places,
+      dial: () => {
+        dialled++;
+        return new Promise((resolve, reject) => dials.push({ resolve, reject }));
+      },
+    });
+    const waiting = new Caller();
+    two.assign(waiting as unknown as Call);
+    expect([dialled, wire.closed, waiting.error]).toEqual([1, false, undefined]);
+    (caller.to as UpstreamConnection).calls--;
+    wire.finish(0);
+    await settled();
+    clock.advance(1000);
+    await settled();
+    expect([wire.closed, one.connected, dialled]).toEqual([true, false, 2]);
+    await up();
+    expect(waiting.to?.upstream).toBe(two);
+    two.close();
+  });
+
+  it('gives its place back when a dial fails', async () => {
+    const places = new SessionPlaces(1);
+    make(8, {}, { places });
+    call();
+    await refuse();
+    expect(places.taken).toBe(0);
+    clock.advance(1000);
+    call();
+    const wire = await connect();
+    wire.cut('peer-closed');
+    await settled();
+    expect(places.taken).toBe(0);
   });
 });

@@ -1,0 +1,100 @@
+/** An endpoint that wants or holds sessions. */
+export interface PlaceHolder {
+  /** Monotonic milliseconds when it last had a call, or undefined if it holds no session that could go. */
+  readonly idleSince: number | undefined;
+  /** Ends a session without calls, in order. */
+  giveWay(): void;
+  /** There may be a place now. */
+  placeFree(): void;
+}
+
+/**
+ * How many sessions egress may have at the same time, over all endpoints. Whoever finds no place waits; the session that
+ * has been without calls for longest makes room.
+ */
+export class SessionPlaces {
+  readonly #max: number;
+  readonly #holders = new Set<PlaceHolder>();
+  /** Connections by session: those that join one take no further place. */
+  readonly #sessions = new Map<object, number>();
+  readonly #waiting = new Set<PlaceHolder>();
+  #dialling = 0;
+  /** Sessions that were told to make room and have not gone yet. */
+  #leaving = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get max(): number {
+    return this.#max;
+  }
+
+  /** Places taken, by sessions and dials under way. */
+  get taken(): number {
+    return this.#sessions.size + this.#dialling;
+  }
+
+  /** Takes a place for a dial. False if there is none: the holder is told when that may have changed. */
+  take(holder: PlaceHolder): boolean {
+    if (this.taken < this.#max) {
+      this.#waiting.delete(holder);
+      this.#holders.add(holder);
+      this.#dialling++;
+      return true;
+    }
+    this.#waiting.add(holder);
+    if (this.#leaving < this.#waiting.size) this.#makeRoom();
+    return false;
+  }
+
+  /** The dial came to nothing. */
+  failed(): void {
+    this.#dialling--;
+    this.#wake();
+  }
+
+  /** The dial has become a connection of this session. */
+  opened(session: object): void {
+    this.#dialling--;
+    this.#sessions.set(session, (this.#sessions.get(session) ?? 0) + 1);
+    this.#wake();
+  }
+
+  /** A connection of this session has closed. */
+  closed(session: object): void {
+    const left = (this.#sessions.get(session) ?? 0) - 1;
+    if (left > 0) this.#sessions.set(session, left);
+    else this.#sessions.delete(session);
+    if (this.#leaving > 0) this.#leaving--;
+    this.#wake();
+  }
+
+  /** Holds and wants nothing any more. */
+  leave(holder: PlaceHolder): void {
+    this.#holders.delete(holder);
+    this.#waiting.delete(holder);
+  }
+
+  #makeRoom(): void {
+    let quietest: PlaceHolder | undefined;
+    let since = Number.POSITIVE_INFINITY;
+    for (const holder of this.#holders) {
+      const { idleSince } = holder;
+      if (idleSince === undefined || idleSince >= since) continue;
+      quietest = holder;
+      since = idleSince;
+    }
+    if (quietest === undefined) return;
+    this.#leaving++;
+    quietest.giveWay();
+  }
+
+  #wake(): void {
+    for (const holder of this.#waiting) {
+      if (this.taken >= this.#max) return;
+      this.#waiting.delete(holder);
+      holder.placeFree();
+    }
+  }
+}
