@@ -93,12 +93,12 @@ export class Ingress {
     if (this.#draining) connection.drain('shutdown');
   }
 
-  /** Accepts nothing more, tells the peers to go, lets their calls finish. */
-  drain(): void {
+  /** Accepts nothing more, tells the peers to go, lets their calls finish until the deadline. */
+  drain(deadlineMs: number): void {
     this.#draining = true;
     for (const listener of this.#listeners) listener.close();
     this.#acceptor.close();
-    for (const connection of this.#connections) connection.drain('shutdown');
+    this.#options.sessions.drainInbound(deadlineMs);
   }
 
   close(): void {

@@ -323,10 +323,18 @@ export class PeerSessions {
     this.#dialling.abort();
   }
 
-  /** Ends every session, wipes their keys and ours. */
-  async close(deadlineMs: number): Promise<void> {
+  /** Drains the sessions that peers have opened; ours are needed for the calls that were taken. */
+  drainInbound(deadlineMs: number): void {
+    this.manager.drain(deadlineMs, ({ direction }) => direction === 'inbound');
+  }
+
+  /** Drains every session, ends it at the deadline, calls `beforeWipe`, then wipes their keys and ours. */
+  async close(deadlineMs: number, beforeWipe: () => Promise<void>): Promise<void> {
     this.stopDialling();
-    await this.manager.shutdown(deadlineMs);
-    this.#staticKey.close();
+    try {
+      await this.manager.shutdown(deadlineMs, beforeWipe);
+    } finally {
+      this.#staticKey.close();
+    }
   }
 }

@@ -63,8 +63,9 @@ export class SessionManager implements AsyncDisposable {
   readonly #active = new Set<Session>();
   readonly #owner: SessionOwner & { coarseNow: number };
   readonly #closed: Partial<Record<SessionReason, number>> = {};
-  /** Of sessions that have ended during the shutdown. */
+  /** Of sessions that have ended since the drain began. */
   readonly #keysToWipe: Secret[] = [];
+  #ending = false;
   #created = 0;
   #refused = 0;
   #ended = 0;
@@ -267,14 +268,16 @@ export class SessionManager implements AsyncDisposable {
   }
 
   /**
-   * Refuses new sessions from now on and drains all, telling them that they will be cut at the deadline; disposes those
-   * at once that nobody would close. `shutdown` comes after.
+   * The beginning of the end: drains all sessions, telling them that they will be cut at the deadline, and disposes those
+   * at once that nobody would close. Refuses new ones from now on, unless `where` says that only some are drained.
+   * `shutdown` comes after: until then the keys of sessions that end are kept.
    */
-  drain(deadlineMs: number = this.#settings.terms.graceMs): void {
+  drain(deadlineMs: number = this.#settings.terms.graceMs, where?: (session: Session) => boolean): void {
     if (this.state === 'shutdown' || this.state === 'disposed') return;
-    this.#to('shutdown');
+    this.#ending = true;
+    if (where === undefined) this.#to('shutdown');
     const endsAt = this.#clock.now() + deadlineMs;
-    for (const session of this.getSessionsByLastUsed()) {
+    for (const session of this.getSessionsByLastUsed(where)) {
       session.drain('shutdown', Math.min(endsAt, session.expiresAt));
       if (isQuiet(session)) session.end('shutdown');
     }
@@ -402,7 +405,7 @@ export class SessionManager implements AsyncDisposable {
         this.#services.delete(session);
         this.#deadlines.delete(session);
         this.#active.delete(session);
-        if (this.state === 'shutdown') this.#keysToWipe.push(key);
+        if (this.#ending) this.#keysToWipe.push(key);
         else key.wipe();
       },
       ended: (session, reason) => {

@@ -30,6 +30,7 @@ import { SessionPlaces } from '../relay/sessionplaces.ts';
 import { PeerSessions } from '../relay/sessions.ts';
 import { Upstream, type UpstreamConnection } from '../relay/upstream.ts';
 import { Blocks } from '../session/blocks.ts';
+import type { SessionManager } from '../session/manager.ts';
 import { EventLoopLag } from '../telemetry/eventlooplag.ts';
 import { type Logger, silentLogger } from '../telemetry/log.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -213,6 +214,11 @@ export class Sidecar {
     return { inbound, outbound: sessions.length - inbound };
   }
 
+  /** Every session of this sidecar: to look at, and to hear of. */
+  get sessions(): SessionManager {
+    return this.#parts.sessions.manager;
+  }
+
   /** Cuts sessions; blocks peers and allows them again. */
   get revocation(): Revocation {
     return this.#parts.revocation;
@@ -239,7 +245,7 @@ export class Sidecar {
     context.recorder.record({ type: 'sidecar.draining', reason, calls: context.calls, deadlineMs });
     this.#log.info({ reason, calls: context.calls, deadlineMs }, 'draining');
     egress.drain();
-    ingress.drain();
+    ingress.drain(deadlineMs);
     // A connection that is open could still bring a call.
     const idle = (): boolean => context.calls === 0 && egress.connections === 0 && ingress.connections === 0;
     await this.#until(idle, deadlineMs);
@@ -262,7 +268,7 @@ export class Sidecar {
   }
 
   /**
-   * Ends everything now: calls still under way end UNAVAILABLE, keys are wiped, the audit is written out.
+   * Ends everything now: calls still under way end UNAVAILABLE, the audit is written out, then the keys are wiped.
    * Resolves with the number of calls that were cut.
    */
   stop(reason: string): Promise<number> {
@@ -274,28 +280,39 @@ export class Sidecar {
     const { context, egress, ingress, targets, apps, sessions, limits, lag } = this.#parts;
     const callsCut = context.calls;
     this.#watch?.close();
+    sessions.manager.drain(CLOSE_MS);
     egress.close();
     ingress.close();
     for (const target of targets) target.close();
-    await sessions.close(CLOSE_MS);
-    ingress.destroy();
-    egress.destroy();
-    const upstreams = [...targets.flatMap((target) => target.upstreams), ...apps.map((app) => app.upstream)];
-    const closed = (): boolean =>
-      egress.connections === 0 && ingress.connections === 0 && upstreams.every(({ open }) => open === 0);
-    await this.#until(closed, CLOSE_MS);
-    limits.close();
-    lag.stop();
-    context.recorder.record({ type: 'sidecar.stopped', reason, callsCut });
-    for (const { adapter, count, error } of await context.recorder.close(AUDIT_CLOSE_MS)) {
-      this.#log.error({ adapter, count, error }, 'an audit adapter never got these events');
-    }
+    await sessions.close(CLOSE_MS, async () => {
+      ingress.destroy();
+      egress.destroy();
+      const upstreams = [
+        ...targets.flatMap((target) => target.upstreams),
+        ...apps.map((app) => app.upstream),
+      ];
+      const closed = (): boolean =>
+        egress.connections === 0 && ingress.connections === 0 && upstreams.every(({ open }) => open === 0);
+      await this.#until(closed, CLOSE_MS);
+      limits.close();
+      lag.stop();
+      context.recorder.record({ type: 'sidecar.stopped', reason, callsCut });
+      await this.#writeAudit();
+    });
+    this.#log.info({}, 'keys wiped');
     this.#health.close();
     this.#probes.close();
     for (const listener of [...this.#probeListeners.http, ...this.#probeListeners.grpc]) listener.destroy();
     this.#log.info({ reason, callsCut }, 'stopped');
     await this.#log.flush();
     return callsCut;
+  }
+
+  async #writeAudit(): Promise<void> {
+    for (const { adapter, count, error } of await this.#parts.context.recorder.close(AUDIT_CLOSE_MS)) {
+      this.#log.error({ adapter, count, error }, 'an audit adapter never got these events');
+    }
+    this.#log.info({}, 'audit written');
   }
 }
 

@@ -104,7 +104,7 @@ describe.each(['web', 'greeter'] as const)('SIGTERM to %s', (name) => {
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line).message);
-    expect(log.slice(-2)).toEqual(['draining', 'stopped']);
+    expect(log.slice(-4)).toEqual(['draining', 'audit written', 'keys wiped', 'stopped']);
   });
 });
 
