@@ -189,6 +189,9 @@ export interface Http2Config {
   readonly maxWindow: number;
 }
 
+/** Whether handshakes with ML-KEM are insisted on, tried first, or not done. */
+export type PostQuantumPolicy = 'required' | 'preferred' | 'off';
+
 export interface SidecarConfig {
   readonly trustDomain: string;
   /** Absolute paths. */
@@ -231,7 +234,7 @@ export interface SidecarConfig {
   readonly handshake: HandshakeConfig;
   readonly records: RecordsConfig;
   readonly pool: PoolConfig;
-  readonly crypto: { readonly provider: 'native' | 'noble' };
+  readonly crypto: { readonly provider: 'native' | 'noble'; readonly postQuantum: PostQuantumPolicy };
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent' };
   readonly drain: { readonly deadlineMs: number };
 }

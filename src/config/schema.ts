@@ -322,6 +322,11 @@ export const SCHEMA = mapping(
             '`native` is OpenSSL through node:crypto; `noble` is JavaScript, about 30 times slower.',
           default: 'native',
         }),
+        postQuantum: choice(['required', 'preferred', 'off'], {
+          description:
+            'ML-KEM-768 beside X25519 in handshakes, so that traffic recorded today stays closed to a quantum computer. `preferred` does it with every peer that can and will, `required` refuses all others, `off` does without.',
+          default: 'preferred',
+        }),
       },
       { description: 'Cryptography.' },
     ),

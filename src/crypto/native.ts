@@ -254,4 +254,6 @@ export const nativeProvider: CryptoProvider = Object.freeze<CryptoProvider>({
   verifySignature,
 
   randomBytes: (length) => randomBytes(length),
+
+  mlkem768: undefined,
 });

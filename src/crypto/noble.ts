@@ -151,4 +151,6 @@ export const nobleProvider: CryptoProvider = Object.freeze<CryptoProvider>({
   },
 
   randomBytes: (length) => bufferOf(randomBytes(length)),
+
+  mlkem768: undefined,
 });

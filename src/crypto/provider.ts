@@ -1,6 +1,8 @@
 import type { KeyObject } from 'node:crypto';
 import { CryptoError } from './errors.ts';
+import type { MlKem768 } from './mlkem.ts';
 import { nativeProvider } from './native.ts';
+import { nativeMlKem768 } from './nativemlkem.ts';
 import type { Secret } from './secret.ts';
 
 export type CryptoProviderName = 'native' | 'noble';
@@ -34,7 +36,7 @@ export interface Aead {
   wipe(): void;
 }
 
-/** The primitives of `25519_AESGCM_SHA256` and of the identity signature. Errors are CryptoError. */
+/** The primitives of `25519+MLKEM768_AESGCM_SHA256` and of the identity signature. Errors are CryptoError. */
 export interface CryptoProvider {
   readonly name: CryptoProviderName;
   generateX25519(): X25519KeyPair;
@@ -67,18 +69,30 @@ export interface CryptoProvider {
     signature: Uint8Array,
   ): boolean;
   randomBytes(length: number): Buffer;
+  /** Undefined unless the provider was loaded with `postQuantum`. */
+  readonly mlkem768: MlKem768 | undefined;
 }
 
 let noble: CryptoProvider | undefined;
 
-/** Loads a provider; `noble` and its libraries load only on its first use. */
-export async function loadCryptoProvider(name: CryptoProviderName): Promise<CryptoProvider> {
-  if (name === 'native') return nativeProvider;
-  noble ??= (await import('./noble.ts')).nobleProvider;
-  return noble;
+/**
+ * Loads a provider; `noble` and its libraries load only on its first use. With `postQuantum` it has ML-KEM-768:
+ * `native` that of node:crypto, where the runtime has it (Node 24.7 on), otherwise that of @noble/post-quantum, which
+ * only then is loaded.
+ */
+export async function loadCryptoProvider(
+  name: CryptoProviderName,
+  { postQuantum = false }: { postQuantum?: boolean } = {},
+): Promise<CryptoProvider> {
+  if (name === 'noble') noble ??= (await import('./noble.ts')).nobleProvider;
+  const provider = cryptoProvider(name);
+  if (!postQuantum) return provider;
+  const native = name === 'native' ? nativeMlKem768() : undefined;
+  const mlkem768 = native ?? (await import('./noblemlkem.ts')).nobleMlKem768;
+  return Object.freeze({ ...provider, mlkem768 });
 }
 
-/** A provider that has been loaded: `native` always is, `noble` after loadCryptoProvider('noble'). */
+/** A provider without ML-KEM that has been loaded: `native` always is, `noble` after loadCryptoProvider('noble'). */
 export function cryptoProvider(name: CryptoProviderName): CryptoProvider {
   if (name === 'native') return nativeProvider;
   if (noble === undefined) {

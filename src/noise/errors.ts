@@ -4,7 +4,7 @@
  * - `message-too-short`: a message ends before the fields of its pattern do.
  * - `message-too-long`: more than 65,535 bytes (Noise, section 3). With side `local`: what was to be sent.
  * - `authentication-failed`: a ciphertext does not authenticate. Fatal to a handshake; a CipherState stays as it was.
- * - `weak-public-key`: a Diffie-Hellman result was all zero.
+ * - `weak-public-key`: a Diffie-Hellman result was all zero, or a KEM's public key is none.
  * - `own-public-key`: the remote's static or ephemeral key is one of our own: a reflection.
  *
  * Caused by the caller:

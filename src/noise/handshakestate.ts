@@ -1,5 +1,11 @@
 import { CryptoError } from '../crypto/errors.ts';
-import { KEY_LENGTH, X25519_LENGTH } from '../crypto/lengths.ts';
+import {
+  KEY_LENGTH,
+  MLKEM_CIPHERTEXT_LENGTH,
+  MLKEM_PUBLIC_LENGTH,
+  X25519_LENGTH,
+} from '../crypto/lengths.ts';
+import type { MlKem768, MlKemKeyPair } from '../crypto/mlkem.ts';
 import type { CryptoProvider, X25519KeyPair } from '../crypto/provider.ts';
 import { Secret } from '../crypto/secret.ts';
 import { type CipherState, MAX_MESSAGE_LENGTH } from './cipherstate.ts';
@@ -12,7 +18,7 @@ const EMPTY = Buffer.alloc(0);
 
 export interface HandshakeOptions {
   readonly crypto: CryptoProvider;
-  /** For example `Noise_XX_25519_AESGCM_SHA256`. */
+  /** For example `Noise_XX_25519_AESGCM_SHA256`; with `hfs`, `crypto` must have been loaded with ML-KEM. */
   readonly protocol: string;
   readonly initiator: boolean;
   readonly prologue: Uint8Array;
@@ -60,8 +66,10 @@ export class HandshakeState {
   readonly #symmetric: SymmetricState;
   readonly #s: X25519KeyPair | undefined;
   #e: X25519KeyPair | undefined;
+  #e1: MlKemKeyPair | undefined;
   #rs: Buffer | undefined;
   #re: Buffer | undefined;
+  #re1: Buffer | undefined;
   readonly #psks: Secret[];
   #next = 0; // index of the next message of the pattern
   #state: 'running' | 'split' | 'dead' = 'running';
@@ -84,6 +92,29 @@ export class HandshakeState {
     se: mixing((hs) => (hs.#initiator ? hs.#mixDh(hs.#s, hs.#re) : hs.#mixDh(hs.#e, hs.#rs))),
     ss: mixing((hs) => hs.#mixDh(hs.#s, hs.#rs)),
     psk: mixing((hs) => hs.#symmetric.mixKeyAndHash(known(hs.#psks.shift()).bytes)),
+    e1: {
+      length: (hs) => MLKEM_PUBLIC_LENGTH + hs.#symmetric.overhead,
+      write(hs) {
+        hs.#e1 = hs.#kem.generate();
+        return hs.#symmetric.encryptAndHash(hs.#e1.publicKey);
+      },
+      read: (hs, field) => {
+        hs.#re1 = hs.#symmetric.decryptAndHash(field);
+      },
+    },
+    ekem1: {
+      length: (hs) => MLKEM_CIPHERTEXT_LENGTH + hs.#symmetric.overhead,
+      write(hs) {
+        const { ciphertext, sharedSecret } = hs.#kem.encapsulate(known(hs.#re1));
+        const field = hs.#symmetric.encryptAndHash(ciphertext);
+        hs.#symmetric.mixKey(sharedSecret);
+        return field;
+      },
+      read(hs, field) {
+        const ciphertext = hs.#symmetric.decryptAndHash(field);
+        hs.#symmetric.mixKey(hs.#kem.decapsulate(known(hs.#e1), ciphertext));
+      },
+    },
   };
 
   /** Throws NoiseError `unknown-protocol`, `missing-key`, `unexpected-key` or `own-public-key`. */
@@ -204,6 +235,9 @@ export class HandshakeState {
   #wipeKeys(): void {
     this.#e?.wipe();
     this.#e = undefined;
+    this.#e1?.wipe();
+    this.#e1 = undefined;
+    this.#re1 = undefined;
     for (const psk of this.#psks) psk.wipe();
     this.#symmetric.wipe();
   }
@@ -217,6 +251,15 @@ export class HandshakeState {
       if (!(cause instanceof CryptoError && cause.code === 'weak-public-key')) throw cause;
       throw new NoiseError('weak-public-key', 'remote', cause.message, { cause });
     }
+  }
+
+  get #kem(): MlKem768 {
+    const { mlkem768 } = this.#crypto;
+    if (mlkem768 !== undefined) return mlkem768;
+    throw new CryptoError(
+      'provider-not-loaded',
+      'The hfs modifier needs a crypto provider loaded with postQuantum',
+    );
   }
 
   #assertAlive(): void {

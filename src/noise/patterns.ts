@@ -3,7 +3,8 @@
  * any of them in one loop.
  */
 
-export type Token = 'e' | 's' | 'ee' | 'es' | 'se' | 'ss' | 'psk';
+/** `e1` and `ekem1` are those of the KEM-based Hybrid Forward Secrecy extension, revision 1. */
+export type Token = 'e' | 's' | 'ee' | 'es' | 'se' | 'ss' | 'psk' | 'e1' | 'ekem1';
 
 export interface HandshakePattern {
   readonly name: string;
@@ -49,6 +50,21 @@ export const PATTERNS: ReadonlyMap<string, HandshakePattern> = new Map(ALL.map((
 /** Whether only the initiator sends, also after the handshake (section 7.4). */
 export function isOneWay(pattern: HandshakePattern): boolean {
   return pattern.messages.length === 1;
+}
+
+/**
+ * The pattern with the modifier `hfs` (HFS revision 1): e1 follows the initiator's e, ekem1 follows ee. Undefined for
+ * one-way patterns, which have no ee.
+ */
+export function withHfs(pattern: HandshakePattern): HandshakePattern | undefined {
+  if (isOneWay(pattern)) return undefined;
+  const messages = pattern.messages.map((tokens, index) =>
+    tokens.flatMap((token): Token[] => {
+      if (token === 'e' && index === 0) return ['e', 'e1'];
+      return token === 'ee' ? ['ee', 'ekem1'] : [token];
+    }),
+  );
+  return { ...pattern, name: `${pattern.name}hfs`, messages };
 }
 
 /**

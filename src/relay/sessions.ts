@@ -2,7 +2,7 @@
  * Sessions with peers: made of channels whose handshake is done, for both directions. The lives of a session
  * and its connections are tied together here, and the audit and the metrics hear of them.
  */
-import type { HandshakeConfig, RecordsConfig } from '../config/config.ts';
+import type { HandshakeConfig, PostQuantumPolicy, RecordsConfig } from '../config/config.ts';
 import type { CryptoProvider } from '../crypto/provider.ts';
 import type { LocalIdentity } from '../identity/local.ts';
 import type { TrustBundle } from '../identity/trustbundle.ts';
@@ -16,6 +16,7 @@ import { Acceptor } from '../transport/acceptor.ts';
 import type { SecureChannel } from '../transport/channel.ts';
 import { dial } from '../transport/dial.ts';
 import { type CloseReason, HandshakeError } from '../transport/errors.ts';
+import { modesOf, XXHFS } from '../transport/mode.ts';
 import { StaticKey } from '../transport/statickey.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
@@ -29,6 +30,8 @@ export interface PeerSessionsOptions {
   readonly bundle: () => TrustBundle;
   readonly handshake: HandshakeConfig;
   readonly records: RecordsConfig;
+  /** Unless `off`, `crypto` has been loaded with ML-KEM. */
+  readonly postQuantum: PostQuantumPolicy;
   readonly session: {
     readonly idleMs: number;
     readonly absoluteMs: number;
@@ -92,7 +95,7 @@ export class PeerSessions {
 
   /** Takes connections from peers; `onPeer` gets those whose handshake and session are good. */
   acceptor(onPeer: (peer: PeerConnection) => void): Acceptor {
-    const { identity, bundle, crypto, handshake, records, instance, lagMs } = this.#options;
+    const { identity, bundle, crypto, handshake, records, postQuantum, instance, lagMs } = this.#options;
     return new Acceptor({
       identity,
       bundle,
@@ -100,6 +103,7 @@ export class PeerSessions {
       staticKey: this.#staticKey,
       clock: this.#context.clock,
       limits: { handshake, records },
+      modes: modesOf(postQuantum),
       instance,
       lagMs,
       isBlocked: (peer) => this.#options.blocks.has(peer),
@@ -148,7 +152,7 @@ export class PeerSessions {
 
   /** Opens a session with the peer at an address. Rejects with RelayError. */
   async dial(service: string, host: string, port: number, expectedPeer: string): Promise<Dialled> {
-    const { identity, bundle, crypto, handshake, records, instance, blocks } = this.#options;
+    const { identity, bundle, crypto, handshake, records, postQuantum, instance, blocks } = this.#options;
     if (blocks.has(expectedPeer)) throw blockedError(expectedPeer);
     const where = remoteOf({ remoteAddress: host, remotePort: port });
     const startedAt = this.#context.clock.monotonic();
@@ -164,6 +168,7 @@ export class PeerSessions {
         crypto,
         clock: this.#context.clock,
         limits: { handshake, records },
+        modes: modesOf(postQuantum),
         instance,
         signal: this.#dialling.signal,
       });
@@ -228,7 +233,7 @@ export class PeerSessions {
       peer: channel.peer.spiffeId,
       serviceId,
       direction,
-      postQuantum: mode === 1,
+      postQuantum: mode === XXHFS.id,
       notAfter: Math.min(channel.peer.notAfter, this.#options.identity().notAfter),
     });
     session.attach();
@@ -239,6 +244,7 @@ export class PeerSessions {
     if (connections === undefined) this.#connections.set(id, new Set([connection]));
     else connections.add(connection);
     metrics.handshakes.of(direction, 'ok').inc();
+    metrics.handshakeModes.of(direction, `${mode}`).inc();
     metrics.connections.of('peer').inc();
     metrics.connectionsOpen.of('peer').inc();
     recorder.record({

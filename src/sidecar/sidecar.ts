@@ -323,7 +323,8 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
   const log = options.log ?? silentLogger;
   const loaded = await loadIdentity({ ...config.identity, trustDomain: config.trustDomain }, clock);
   const blocks = await Blocks.open(clock, config.revocation.file);
-  const crypto = await loadCryptoProvider(config.crypto.provider);
+  const { provider, postQuantum } = config.crypto;
+  const crypto = await loadCryptoProvider(provider, { postQuantum: postQuantum !== 'off' });
   const instance = randomBytes(8);
   const recorder = new Recorder({
     clock,
@@ -364,6 +365,7 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     bundle: () => loaded.bundle,
     handshake: config.handshake,
     records: config.records,
+    postQuantum,
     session: config.session,
     instance,
     lagMs: () => lag.currentMs,

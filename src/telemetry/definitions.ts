@@ -50,6 +50,11 @@ export const DEFINITIONS = {
     'direction',
     'result',
   ),
+  hauberk_handshake_modes_total: counter(
+    'Handshakes that succeeded, by mode: 0 X25519, 1 with ML-KEM-768, 2 resumed',
+    'direction',
+    'mode',
+  ),
   hauberk_handshake_duration_seconds: histogram('Handshakes that succeeded', 'direction'),
   hauberk_handshakes_half_open: gauge('Handshakes of peers that are under way'),
 

@@ -87,6 +87,9 @@ export class Metrics {
   readonly rekeys = family<[flow: Flow]>('hauberk_rekeys_total');
   readonly records = family<[flow: Flow]>('hauberk_records_total');
   readonly handshakes = family<[direction: SessionDirection, result: string]>('hauberk_handshakes_total');
+  readonly handshakeModes = family<[direction: SessionDirection, mode: string]>(
+    'hauberk_handshake_modes_total',
+  );
   readonly handshakeDuration = new LabelledSeries<[direction: SessionDirection], Histogram>(
     ['direction'],
     () => new Histogram(DURATION_BOUNDS),
@@ -179,6 +182,7 @@ export class Metrics {
     hauberk_rekeys_total: () => this.rekeys.samples(),
     hauberk_records_total: () => this.records.samples(),
     hauberk_handshakes_total: () => this.handshakes.samples(),
+    hauberk_handshake_modes_total: () => this.handshakeModes.samples(),
     hauberk_handshake_duration_seconds: () =>
       Array.from(this.handshakeDuration).flatMap(({ labels, series }) =>
         series.samples('hauberk_handshake_duration_seconds', labels),

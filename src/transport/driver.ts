@@ -50,8 +50,12 @@ export class HandshakeDriver {
     socket.on('end', this.#ended);
     socket.on('error', this.#errored);
     socket.on('close', this.#ended);
-    const opening = machine.start();
-    if (opening !== undefined) socket.write(opening);
+    try {
+      const opening = machine.start();
+      if (opening !== undefined) socket.write(opening);
+    } catch (cause) {
+      this.#fail(asHandshakeError(cause));
+    }
   }
 
   /** Ends the handshake, if it is not over. */

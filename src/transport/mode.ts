@@ -1,3 +1,5 @@
+import type { PostQuantumPolicy } from '../config/config.ts';
+
 /** A row of the mode table (docs/protocol.md, "Modes"). */
 export interface Mode {
   readonly id: ModeId;
@@ -9,11 +11,23 @@ export interface Mode {
 
 export type ModeId = 0 | 1 | 2;
 
-/** The last and always available choice; RETRY leads to it. */
 export const XX: Mode = { id: 0, protocol: 'Noise_XX_25519_AESGCM_SHA256', overhead: [32, 96, 64] };
 
-/** The modes that this build speaks, the most preferred first. */
-export const MODES: readonly Mode[] = [XX];
+/** With ML-KEM-768: what is recorded today stays closed to whoever breaks X25519 one day. */
+export const XXHFS: Mode = {
+  id: 1,
+  protocol: 'Noise_XXhfs_25519+MLKEM768_AESGCM_SHA256',
+  overhead: [1216, 1200, 64],
+};
+
+/** The full handshakes that this build does, the most preferred first. */
+export const MODES: readonly Mode[] = [XXHFS, XX];
+
+/** The full handshakes that a policy allows, the most preferred first. */
+export function modesOf(postQuantum: PostQuantumPolicy): readonly Mode[] {
+  if (postQuantum === 'required') return [XXHFS];
+  return postQuantum === 'off' ? [XX] : MODES;
+}
 
 /** Resumption with a ticket. Policy does not list it: it is offered by whoever keeps tickets, and no RETRY names it. */
 export const RESUMPTION: Mode = {

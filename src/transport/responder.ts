@@ -159,7 +159,7 @@ export class Responder implements HandshakeMachine {
     if (mode !== undefined) return mode;
     throw new HandshakeError(
       'mode-refused',
-      `The peer offers modes with bits 0x${hello.offered.toString(16)}; none of them is allowed here`,
+      `The peer offers modes with bits 0x${hello.offered.toString(16)}; none of them is allowed here: crypto.postQuantum must leave both sidecars one in common`,
     );
   }
 

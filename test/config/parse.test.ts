@@ -122,7 +122,7 @@ it('a file with only the required keys has the defaults of the design', () => {
       waitTimeoutMs: 30_000,
       maxConcurrentSessions: 1_024,
     }, // section 6
-    crypto: { provider: 'native' }, // section 4
+    crypto: { provider: 'native', postQuantum: 'preferred' }, // sections 4 and 5
     log: { level: 'info' },
     drain: { deadlineMs: 30_000 },
   });

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import { systemClock } from '../../src/clock/clock.ts';
-import { cryptoProvider } from '../../src/crypto/provider.ts';
+import { loadCryptoProvider } from '../../src/crypto/provider.ts';
 import type { LocalIdentity } from '../../src/identity/local.ts';
 import type { SecureChannel } from '../../src/transport/channel.ts';
 import type { Established } from '../../src/transport/handshake.ts';
@@ -236,7 +236,7 @@ async function listen(onSocket: (socket: Socket) => void): Promise<string> {
 
 /** A peer that has done its handshake with a live sidecar and now writes records by hand. */
 export async function rogueRecords(address: string, options: PeerOptions): Promise<Rogue> {
-  const crypto = cryptoProvider('native');
+  const crypto = await loadCryptoProvider('native', { postQuantum: true });
   const staticKey = new StaticKey(crypto, systemClock, 3_600_000);
   atEnd(() => staticKey.close());
   const socket = await rawConnection(address);

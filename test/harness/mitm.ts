@@ -25,7 +25,10 @@ const HELLO = 12; // bytes
 const FRAME_HEADER = 3; // type u8, length u16
 const RECORD_HEADER = 2; // length u16
 
-/** Handshake frames of each direction: messages 1 and 3, message 2. */
+const HELLO_BEGINS = 0x48; // 'H': no frame has this type
+const RETRY = 2; // frame type
+
+/** Handshake frames of each direction: messages 1 and 3, message 2. A RETRY adds one to each. */
 const FRAMES: Readonly<Record<Direction, number>> = { up: 2, down: 1 };
 
 /** Cuts one direction of a connection between sidecars into its units. */
@@ -33,6 +36,7 @@ class Splitter {
   readonly #direction: Direction;
   readonly #counts = { hello: 0, frame: 0, record: 0 };
   #bytes: Buffer = Buffer.alloc(0);
+  #retried = false;
 
   constructor(direction: Direction) {
     this.#direction = direction;
@@ -56,8 +60,15 @@ class Splitter {
   }
 
   #next(): 'hello' | 'frame' | 'record' {
-    if (this.#direction === 'up' && this.#counts.hello === 0) return 'hello';
-    return this.#counts.frame < FRAMES[this.#direction] ? 'frame' : 'record';
+    const { hello, frame } = this.#counts;
+    const first = this.#bytes[0];
+    if (this.#direction === 'up') {
+      if (hello === 0 || (hello === 1 && frame === 1 && first === HELLO_BEGINS)) return 'hello';
+      return frame < FRAMES.up + hello - 1 ? 'frame' : 'record';
+    }
+    if (frame === 1 && this.#retried) return 'frame';
+    this.#retried = frame === 0 && first === RETRY;
+    return frame < FRAMES.down ? 'frame' : 'record';
   }
 
   #length(kind: 'hello' | 'frame' | 'record'): number | undefined {

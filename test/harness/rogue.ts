@@ -6,7 +6,7 @@ import { sign } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { systemClock } from '../../src/clock/clock.ts';
-import { cryptoProvider } from '../../src/crypto/provider.ts';
+import { loadCryptoProvider } from '../../src/crypto/provider.ts';
 import type { LocalIdentity } from '../../src/identity/local.ts';
 import { HandshakeState } from '../../src/noise/handshakestate.ts';
 import { Acceptor } from '../../src/transport/acceptor.ts';
@@ -16,15 +16,16 @@ import { dial } from '../../src/transport/dial.ts';
 import type { HandshakeError } from '../../src/transport/errors.ts';
 import { encodeFrame, MESSAGE } from '../../src/transport/frame.ts';
 import { type ChainVerifier, proveIdentity } from '../../src/transport/identityproof.ts';
-import { XX } from '../../src/transport/mode.ts';
+import { findMode, MODES, type Mode, XX } from '../../src/transport/mode.ts';
 import { prologue } from '../../src/transport/prologue.ts';
 import { StaticKey } from '../../src/transport/statickey.ts';
 import { type Forged, privateKeyOf } from '../identity/forge.ts';
 import { rawConnection } from './rawtcp.ts';
 import { atEnd } from './sidecars.ts';
 
-const crypto = cryptoProvider('native');
+const crypto = await loadCryptoProvider('native', { postQuantum: true });
 const HELLO = 12; // bytes
+const MODE_AT = 5; // offset in CLIENT_HELLO
 const FRAME_HEADER = 3; // type u8, length u16
 
 /** An identity of any chain, signing with the leaf's key; what it says of its own validity is a lie. */
@@ -132,16 +133,17 @@ export async function impostor(serve: (socket: Socket) => void): Promise<Imposto
   };
 }
 
-/** Answers message 1 with a message 2 that holds what `prove` makes. */
+/** Answers message 1, of the mode that the hello says, with a message 2 that holds what `prove` makes. */
 export async function answerWith(socket: Socket, prove: Prove): Promise<void> {
   const bytes = await readFrame(socket, HELLO);
   const s = crypto.generateX25519();
   const hello = bytes.subarray(0, HELLO);
+  const { protocol } = findMode(MODES, hello[MODE_AT] as number) as Mode;
   const noise = new HandshakeState({
     crypto,
-    protocol: XX.protocol,
+    protocol,
     initiator: false,
-    prologue: prologue(XX.protocol, hello, undefined),
+    prologue: prologue(protocol, hello, undefined),
     s,
   });
   noise.readMessage(bytes.subarray(HELLO + FRAME_HEADER));

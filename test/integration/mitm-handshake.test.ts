@@ -20,20 +20,16 @@ interface Attack {
 
 const concat = (...parts: Uint8Array[]): Buffer => Buffer.concat(parts);
 
-/** The units of a handshake, with about how long they are; the signatures in messages 2 and 3 vary in length. */
+/** Of long units every byte at the start is changed, then one in so many; test/transport/ changes them all. */
+const DENSE = 64;
+const STRIDE = 7;
+
+/** The units of a handshake. */
 const UNITS = [
-  { name: 'CLIENT_HELLO', is: (u: Unit) => u.kind === 'hello', length: 12 },
-  {
-    name: 'message 1',
-    is: (u: Unit) => u.direction === 'up' && u.kind === 'frame' && u.index === 0,
-    length: 35,
-  },
-  { name: 'message 2', is: (u: Unit) => u.direction === 'down' && u.kind === 'frame', length: 0 },
-  {
-    name: 'message 3',
-    is: (u: Unit) => u.direction === 'up' && u.kind === 'frame' && u.index === 1,
-    length: 0,
-  },
+  { name: 'CLIENT_HELLO', is: (u: Unit) => u.kind === 'hello' },
+  { name: 'message 1', is: (u: Unit) => u.direction === 'up' && u.kind === 'frame' && u.index === 0 },
+  { name: 'message 2', is: (u: Unit) => u.direction === 'down' && u.kind === 'frame' },
+  { name: 'message 3', is: (u: Unit) => u.direction === 'up' && u.kind === 'frame' && u.index === 1 },
 ];
 
 const change =
@@ -45,8 +41,9 @@ function flips(lengths: readonly number[]): Attack[] {
   return UNITS.flatMap(({ name, is }, n) =>
     Array.from({ length: lengths[n] as number }, (_, at) => ({
       name: `byte ${at} of ${name}`,
+      at,
       meddler: change(is, (bytes) => flipped(bytes, Math.min(at, bytes.length - 1), at % 8)),
-    })),
+    })).filter(({ at }) => at < DENSE || at % STRIDE === 0),
   );
 }
 
@@ -59,7 +56,16 @@ const CUTS: Attack[] = UNITS.flatMap(({ name, is }) => [
   { name: `adds a byte to ${name}`, meddler: change(is, (b) => concat(b, Buffer.of(0))) },
   {
     name: `swaps two bytes of ${name}`,
-    meddler: change(is, (b) => concat(b.subarray(0, 4), b.subarray(5, 6), b.subarray(4, 5), b.subarray(6))),
+    meddler: change(is, (b) => {
+      let at = 4;
+      while (b[at] === b[at + 1]) at++;
+      return concat(
+        b.subarray(0, at),
+        b.subarray(at + 1, at + 2),
+        b.subarray(at, at + 1),
+        b.subarray(at + 2),
+      );
+    }),
   },
   {
     name: `ends the connection at ${name}`,
@@ -77,12 +83,28 @@ const TRICKS: Attack[] = [
   {
     name: 'answers with RETRY to the same mode',
     reason: /^bad-retry$/,
-    meddler: change(down, () => RETRY(0)),
+    meddler: change(down, () => RETRY(1)),
   },
   {
     name: 'answers with RETRY to a mode not offered',
     reason: /^bad-retry$/,
-    meddler: change(down, () => RETRY(1)),
+    meddler: change(down, () => RETRY(3)),
+  },
+  {
+    name: 'answers in the responder’s place with RETRY to mode 0, and lets all that follows pass',
+    reason: /^decrypt-failed$/,
+    meddler: (unit, link) => {
+      if (!(unit.direction === 'up' && unit.kind !== 'record') || link.sent.up.length > 2) return unit.bytes;
+      if (unit.kind === 'frame') link.inject('down', RETRY(0));
+      return undefined;
+    },
+  },
+  {
+    name: 'makes the responder say RETRY to mode 0',
+    reason: /^(connection-lost|decrypt-failed)$/,
+    meddler: change(UNITS[0]?.is as (u: Unit) => boolean, (hello) =>
+      concat(hello.subarray(0, 5), Buffer.of(5, 0, (1 << 5) | 1), hello.subarray(8)),
+    ),
   },
   { name: 'answers with RETRY to resumption', reason: /^bad-retry$/, meddler: change(down, () => RETRY(2)) },
   { name: 'forges an alert', reason: /^peer-alert$/, meddler: change(down, () => Buffer.of(3, 0, 2, 1, 0)) },
@@ -121,7 +143,7 @@ const TRICKS: Attack[] = [
   {
     name: 'puts a key of low order into message 1',
     meddler: change(UNITS[1]?.is as (u: Unit) => boolean, (bytes) =>
-      concat(bytes.subarray(0, 3), Buffer.alloc(32)),
+      concat(bytes.subarray(0, 3), Buffer.alloc(32), bytes.subarray(35)),
     ),
   },
   {

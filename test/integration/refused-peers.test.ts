@@ -244,7 +244,7 @@ describe('a sidecar that is called', () => {
 
 describe('a sidecar that calls', () => {
   const answering = (prove: Prove): Promise<Impostor> => impostor((socket) => void answerWith(socket, prove));
-  const OPENING = 47; // bytes: CLIENT_HELLO and message 1
+  const OPENING = 12 + 3 + 1216; // bytes: CLIENT_HELLO and message 1
 
   /** Everyone who might answer in the greeter's place, and why he is refused. */
   const IMPOSTORS: ReadonlyArray<

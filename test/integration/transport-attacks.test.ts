@@ -201,7 +201,9 @@ describe('a man in the middle of a handshake', () => {
       return chunk;
     });
     await bench.connect({ port: counting });
-    total = { up: total.up - 29, down: total.down - 29 }; // without the first records, which other tests change
+    // Without the first records, which other tests change, and what a signature may be shorter next time: whoever
+    // waits for a record whose length has grown waits for the clock.
+    total = { up: total.up - 29 - 8, down: total.down - 29 - 8 };
     expect(total.up).toBeGreaterThan(500);
     for (const direction of ['up', 'down'] as const) {
       for (let at = 0; at < total[direction]; at += 41) {
@@ -406,7 +408,7 @@ describe('a responder', () => {
     const sockets = [];
     for (let i = 0; i < 300; i++) {
       const bytes = Buffer.from(opening);
-      for (let n = random(4); n >= 0; n--) bytes[random(bytes.length)] = random(256);
+      for (let n = random(4); n >= 0; n--) bytes[random(n % 2 === 0 ? 16 : bytes.length)] = random(256);
       const socket = await strict.raw();
       socket.end(bytes.subarray(0, random(bytes.length + 1)));
       sockets.push(gone(socket.resume()));
@@ -450,7 +452,7 @@ describe('an initiator', () => {
     );
     expect(error).toMatchObject({ code: 'wrong-peer', peer: bench.greeter.spiffeId });
     expect((await bench.refusals.next()).reason).toBe('connection-lost');
-    expect(sent).toBe(12 + 3 + 32);
+    expect(sent).toBe(12 + 3 + 1216);
   });
 
   it('refuses a foreign trust domain', async () => {

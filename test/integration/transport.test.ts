@@ -1,5 +1,5 @@
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { XX } from '../../src/transport/mode.ts';
+import { afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { MODES, modesOf } from '../../src/transport/mode.ts';
 import { DATA, MAX_PAYLOAD, NEW_TICKET, PING, PONG } from '../../src/transport/record.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import { makeTrust, type Trust } from '../harness/trust.ts';
@@ -23,7 +23,7 @@ describe('a channel', () => {
     expect([client.channel.role, server.channel.role]).toEqual(['initiator', 'responder']);
     expect(client.channel.session.id).toBe(server.channel.session.id);
     expect(client.channel.session.key.bytes.equals(server.channel.session.key.bytes)).toBe(true);
-    expect(client.channel.session.mode).toBe(0);
+    expect(client.channel.session.mode).toBe(1);
     expect(client.channel.capacity).toBe(MAX_PAYLOAD);
     expect(server.channel.remoteAddress).toBe('127.0.0.1');
     expect(bench.acceptor.halfOpen).toBe(0);
@@ -52,7 +52,9 @@ describe('a channel', () => {
   });
 
   it('works through RETRY, when the initiator begins with a mode that the responder does not do', async () => {
-    const { client, server } = await bench.connect({ modes: [{ ...XX, id: 1 }, XX] });
+    const plain = await Bench.open({ modes: modesOf('off') }, trust);
+    onTestFinished(() => plain.close());
+    const { client, server } = await plain.connect({ modes: MODES });
     expect(client.channel.session.id).toBe(server.channel.session.id);
     expect(client.channel.session.mode).toBe(0);
   });

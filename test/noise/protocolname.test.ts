@@ -2,8 +2,10 @@ import { expect, it } from 'vitest';
 import { parseProtocolName } from '../../src/noise/protocolname.ts';
 import { protocolOf } from './fixture.ts';
 
-const tokens = (pattern: string): string =>
-  parseProtocolName(protocolOf(pattern))
+const hybridOf = (pattern: string): string => `Noise_${pattern}hfs_25519+MLKEM768_AESGCM_SHA256`;
+
+const tokens = (pattern: string, nameOf = protocolOf): string =>
+  parseProtocolName(nameOf(pattern))
     .messages.map((message) => message.join(' '))
     .join(' | ');
 
@@ -16,7 +18,20 @@ it('modifiers put psk tokens where section 9.4 says', () => {
   expect(tokens('IKpsk2')).toBe('e es s ss | e ee se psk');
 });
 
+it('hfs puts e1 behind the first e and ekem1 behind ee', () => {
+  expect(tokens('XX', hybridOf)).toBe('e e1 | e ee ekem1 s es | s se');
+  expect(tokens('NN', hybridOf)).toBe('e e1 | e ee ekem1');
+  expect(tokens('IK', hybridOf)).toBe('e e1 es s ss | e ee ekem1 se');
+  expect(parseProtocolName(hybridOf('XX')).name).toBe('XXhfs');
+});
+
 it.each([
+  'Noise_XXhfs_25519_AESGCM_SHA256',
+  'Noise_XX_25519+MLKEM768_AESGCM_SHA256',
+  'Noise_XXhfs_25519+MLKEM512_AESGCM_SHA256',
+  'Noise_XXhfs+psk0_25519+MLKEM768_AESGCM_SHA256',
+  'Noise_XXpsk0_25519+MLKEM768_AESGCM_SHA256',
+  'Noise_Nhfs_25519+MLKEM768_AESGCM_SHA256',
   '',
   'Noise_XX',
   'Noise_XX_25519_ChaChaPoly_SHA256',

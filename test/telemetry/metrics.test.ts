@@ -107,6 +107,7 @@ describe('a scrape', () => {
     metrics.rekeys.of('out').inc();
     metrics.records.of('in').inc(3);
     metrics.handshakes.of('inbound', 'expired').inc();
+    metrics.handshakeModes.of('inbound', '1').inc();
     metrics.handshakeDuration.of('inbound').observe(0.002);
     metrics.connections.of('app').inc();
     metrics.connectionsOpen.of('app').inc();
@@ -124,6 +125,7 @@ describe('a scrape', () => {
     expect(valueIn(text, 'hauberk_rekeys_total', { flow: 'out' })).toBe(1);
     expect(valueIn(text, 'hauberk_records_total', { flow: 'in' })).toBe(3);
     expect(valueIn(text, 'hauberk_handshakes_total', { direction: 'inbound', result: 'expired' })).toBe(1);
+    expect(valueIn(text, 'hauberk_handshake_modes_total', { direction: 'inbound', mode: '1' })).toBe(1);
     expect(
       valueIn(text, 'hauberk_handshake_duration_seconds', { direction: 'inbound', le: '0.0025' }, '_bucket'),
     ).toBe(1);

@@ -53,7 +53,7 @@ function meet(crypto: CryptoProvider, vector: HandshakeVector): ReturnType<typeo
     const { staticPrivate, ephemeralPrivate, maxRecord, instance } = vector[role];
     return {
       crypto: scripted(crypto, [ephemeralPrivate]),
-      modes: MODES,
+      modes: MODES.filter(({ id }) => id === vector.mode),
       staticKey: crypto.x25519FromPrivate(bytes(staticPrivate as string)),
       identity: signing(vector, role),
       bundle,

@@ -4,7 +4,7 @@ import { encodeClientHello } from '../../src/transport/clienthello.ts';
 import { encodeFrame, MESSAGE, RETRY, retryFrame } from '../../src/transport/frame.ts';
 import type { Established } from '../../src/transport/handshake.ts';
 import { resumptionPsk } from '../../src/transport/keyschedule.ts';
-import { type Mode, RESUMPTION, XX } from '../../src/transport/mode.ts';
+import { type Mode, RESUMPTION, XX, XXHFS } from '../../src/transport/mode.ts';
 import { prologue } from '../../src/transport/prologue.ts';
 import type { Ticket } from '../../src/transport/ticket.ts';
 import { Office } from './office.ts';
@@ -12,7 +12,7 @@ import { codeOf, crypto, makePair, shake } from './world.ts';
 
 let pair: Awaited<ReturnType<typeof makePair>>;
 beforeAll(async () => {
-  pair = await makePair();
+  pair = await makePair([XX]);
 });
 
 const HELLO = 12 + 16;
@@ -215,7 +215,7 @@ describe('a ticket that is refused ends in the same RETRY and a full handshake',
 
   it('when policy has changed: a session without ML-KEM where that is required', () => {
     const world = founded();
-    const required: Mode = { ...XX, id: 1 };
+    const required = XXHFS;
     const responder = pair.responder({ tickets: world.office, modes: [required] });
     const opening = pair.initiator({ ticket: world.ticket, modes: [required, XX] }).start();
     expect(responder.receive(opening)?.send).toEqual(retryFrame(1));

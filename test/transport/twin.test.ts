@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Established } from '../../src/transport/handshake.ts';
 import { DEFAULT_RECORD_LIMITS } from '../../src/transport/limits.ts';
+import { modesOf } from '../../src/transport/mode.ts';
 import { RecordReader, RecordWriter } from '../../src/transport/record.ts';
 import { Twin } from './twin.ts';
 import { makePair } from './world.ts';
@@ -11,7 +12,7 @@ beforeAll(async () => {
 });
 
 function meet(twin: Twin, retry: boolean): Established {
-  const responder = pair.responder();
+  const responder = pair.responder({ modes: modesOf(retry ? 'off' : 'preferred') });
   let opening = twin.start();
   if (retry) opening = twin.retry(responder.receive(twin.startInMode1())?.send as Buffer);
   const message2 = responder.receive(opening)?.send as Buffer;

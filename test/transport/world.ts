@@ -1,19 +1,19 @@
-import { cryptoProvider } from '../../src/crypto/provider.ts';
+import { loadCryptoProvider } from '../../src/crypto/provider.ts';
 import type { LocalIdentity } from '../../src/identity/local.ts';
 import { CipherState } from '../../src/noise/cipherstate.ts';
 import type { Established, HandshakeMachine, HandshakeStep } from '../../src/transport/handshake.ts';
 import { Initiator, type InitiatorOptions } from '../../src/transport/initiator.ts';
 import { DEFAULT_HANDSHAKE_LIMITS } from '../../src/transport/limits.ts';
-import { MODES } from '../../src/transport/mode.ts';
+import { MODES, type Mode } from '../../src/transport/mode.ts';
 import { MAX_LENGTH } from '../../src/transport/record.ts';
 import { Responder, type ResponderOptions } from '../../src/transport/responder.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import { makeTrust, type Trust } from '../harness/trust.ts';
 
-export const crypto = cryptoProvider('native');
+export const crypto = await loadCryptoProvider('native', { postQuantum: true });
 
 /** Two services of one trust domain, and what their machines take. */
-export async function makePair(): Promise<{
+export async function makePair(modes: readonly Mode[] = MODES): Promise<{
   trust: Trust;
   web: LocalIdentity;
   greeter: LocalIdentity;
@@ -28,7 +28,7 @@ export async function makePair(): Promise<{
   ]);
   const common = {
     crypto,
-    modes: MODES,
+    modes,
     bundle: trust.bundle,
     now: () => clock.now(),
     limits: DEFAULT_HANDSHAKE_LIMITS,
