@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
@@ -245,6 +245,87 @@ describe.concurrent('a peer that is blocked', () => {
   });
 });
 
+describe.concurrent('a block that comes in the middle of a handshake', () => {
+  it('refuses a peer that has sent its last message and not yet its first record', async () => {
+    const world = await World.make();
+    const greeter = await embed(world, 'greeter');
+    const rogue = await intruder(world, greeter.ingress, { silent: true });
+    // A later handshake is over: this one's last message, which was sent before it began, has been read.
+    (await intruder(world, greeter.ingress)).socket.destroy();
+    await greeter.audit.event('connection.closed');
+    await greeter.sidecar.revocation.block(world.spiffeId('web'), 'drill');
+    const closed = once(rogue.socket, 'close');
+    rogue.send(PING, Buffer.alloc(8));
+    rogue.socket.resume();
+    rogue.socket.once('end', () => rogue.socket.destroy());
+    await closed;
+    expect(await greeter.audit.event('handshake.failed')).toMatchObject({
+      reason: 'peer-blocked',
+      peer: world.spiffeId('web'),
+    });
+    // Only that of the other handshake.
+    expect(await greeter.audit.of('session.created')).toHaveLength(1);
+  });
+
+  it('of ours fails the calls that wait for it, and no other endpoint is tried', async () => {
+    const world = await World.make();
+    const app = await world.app();
+    const greeter = await world.sidecar('greeter', ingressTo(world, app.address));
+    const held = await Promise.all([holding(greeter.ingress), holding(greeter.ingress)]);
+    const peer = world.spiffeId('greeter');
+    const endpoints = held.map(({ address }) => address);
+    const web = await embed(world, 'web', { egress: { routes: [{ service: SERVICE, endpoints, peer }] } });
+    const client = world.client(web.egress, { authority: SERVICE });
+    const waiting = outcome(client);
+    const connections = () => held.reduce((sum, relay) => sum + relay.connections, 0);
+    while (connections() === 0) await pause(1);
+    await web.sidecar.revocation.block(peer, 'drill');
+    for (const relay of held) relay.release();
+    expect(await waiting).toEqual([PERMISSION_DENIED, 'peer-blocked']);
+    expect(connections()).toBe(1);
+    expect(await web.audit.of('session.created')).toEqual([]);
+    expect(await web.audit.event('handshake.failed')).toMatchObject({
+      direction: 'outbound',
+      reason: 'peer-blocked',
+      peer,
+    });
+  });
+});
+
+/** A relay that passes on what is called, and holds back the answers until they are released. */
+async function holding(target: string) {
+  const sockets = new Set<Socket>();
+  const held: Array<() => void> = [];
+  let connections = 0;
+  const server = createServer((client) => {
+    connections++;
+    const colon = target.lastIndexOf(':');
+    const upstream = connect(Number(target.slice(colon + 1)), target.slice(0, colon));
+    for (const socket of [client, upstream]) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => [client, upstream].forEach((each) => void each.destroy()));
+    }
+    client.pipe(upstream);
+    held.push(() => void upstream.pipe(client));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  atEnd(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return {
+    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    get connections() {
+      return connections;
+    },
+    release: () => {
+      for (const pass of held) pass();
+    },
+  };
+}
+
 describe('a peer that goes on', () => {
   it('sending after its session was cut: nothing above the last number in the receipt is processed', async () => {
     const world = await World.make();
@@ -306,7 +387,7 @@ describe('a peer that goes on', () => {
 });
 
 /** A peer with web's identity that has done its handshake, and now does what it likes. */
-async function intruder(world: World, address: string): Promise<Rogue> {
+async function intruder(world: World, address: string, { silent = false } = {}): Promise<Rogue> {
   const files = await world.trust.issue('web');
   const { identity, bundle } = await loadIdentity(
     { ...files, trustDomain: world.trust.trustDomain },
@@ -344,6 +425,6 @@ async function intruder(world: World, address: string): Promise<Rogue> {
     });
   });
   const rogue = new Rogue(socket, established);
-  rogue.send(PING, Buffer.alloc(8));
+  if (!silent) rogue.send(PING, Buffer.alloc(8));
   return rogue;
 }
