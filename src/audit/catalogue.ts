@@ -10,6 +10,8 @@ const SERVICE = 'Canonical service name of the route or app';
 const METHOD = '`:path` of the call, `/package.Service/Method`';
 const SIDE = '`app` (calls through us), `peer` (another sidecar) or `local-app` (called through us)';
 
+const ADMIN_CALLER = 'Address and port of the caller, or the Unix socket: who may open that is in its mode';
+
 const SESSION_END = {
   sessionId: SESSION,
   peer: PEER,
@@ -232,6 +234,20 @@ export const CATALOGUE: {
       kind: 'Which limit: `rapid-reset`, `ping`, `settings`, `continuation`, ...; those of streams once a connection',
       detail: 'The figures, in a sentence',
     },
+  },
+  'admin.command': {
+    means: 'Somebody asked the admin API to change something; what only looks is no event',
+    fields: {
+      method: 'What was asked: `RevokeSessions`, `BlockPeer`, `AllowPeer`, `SetFrameLogging`, `Drain`',
+      caller: ADMIN_CALLER,
+      request: 'The request as JSON',
+      outcome: '`OK`, or the gRPC status that it got',
+      detail: 'What came of it, in a sentence',
+    },
+  },
+  'admin.refused': {
+    means: 'A caller of the admin API was turned away; nothing was done',
+    fields: { method: 'What was asked', caller: ADMIN_CALLER, reason: 'Why, in a word' },
   },
   'limit.store': {
     means: 'The store of the limits was lost or came back; meanwhile memory counts',

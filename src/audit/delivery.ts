@@ -87,6 +87,7 @@ const OF_STRANGERS: ReadonlySet<AuditEventType> = new Set([
   'handshake.failed',
   'connection.refused',
   'tls.detected',
+  'admin.refused',
 ]);
 /** Events about the recorder itself that fit into a queue which is full of others. */
 const OWN_EVENTS = 16;

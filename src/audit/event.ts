@@ -153,6 +153,15 @@ export interface AuditEventFields {
     readonly kind: string;
     readonly detail: string;
   };
+  'admin.command': {
+    readonly method: string;
+    readonly caller: string;
+    readonly request: string;
+    readonly outcome: string;
+    readonly detail?: Optional<string>;
+  };
+  'admin.refused': { readonly method: string; readonly caller: string; readonly reason: string };
+
   'limit.store': {
     readonly store: string;
     readonly state: 'lost' | 'restored';

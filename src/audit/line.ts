@@ -11,6 +11,7 @@ const MAX_TEXT_OF: Readonly<Record<string, number>> = {
   detail: 1024,
   error: 1024,
   cure: 1024,
+  request: 1024,
 };
 const MAX_LIST = 64;
 

@@ -1,7 +1,7 @@
 import type { Clock, TimerHandle } from '../clock/clock.ts';
 import type { AnyAuditAdapter } from './adapter.ts';
 import { type AdapterStats, Delivery, type DeliveryObserver, QueuedEvent } from './delivery.ts';
-import type { AuditEventInput } from './event.ts';
+import type { AuditEventInput, AuditEventType } from './event.ts';
 import { bounded, EventFormat } from './line.ts';
 
 export interface RecorderOptions {
@@ -31,6 +31,21 @@ export interface RecorderStats {
   readonly adapters: readonly AdapterStats[];
 }
 
+/** Sees events as they are distributed, gathered like an adapter's but without a queue. Neither method may throw. */
+export interface EventWatcher {
+  wants(event: AuditEventInput): boolean;
+  take(event: WatchedEvent): void;
+}
+
+export interface WatchedEvent {
+  readonly type: AuditEventType;
+  /** Milliseconds since the epoch. */
+  readonly timeMs: number;
+  readonly seq: number;
+  /** The event as one JSON object. */
+  readonly line: string;
+}
+
 /** What an adapter never got by the end of the shutdown. */
 export interface Undelivered {
   readonly adapter: string;
@@ -50,10 +65,10 @@ const GATHERED = 64;
  * `audit.dropped` event as soon as it takes events again.
  */
 export class Recorder {
-  /** False when there is no adapter: then nothing needs to build events at all. */
-  readonly active: boolean;
   readonly #clock: Clock;
   readonly #deliveries: readonly Delivery[];
+  readonly #watchers = new Set<EventWatcher>();
+  readonly #format: EventFormat;
   readonly #gatherMs: number;
   readonly #queueLimit: number;
   readonly #batchSize: number;
@@ -69,8 +84,8 @@ export class Recorder {
     this.#gatherMs = options.gatherMs ?? 20;
     this.#queueLimit = options.queueLimit ?? 10_000;
     this.#batchSize = options.batchSize ?? 256;
-    this.active = options.adapters.length > 0;
     const format = new EventFormat(options.source);
+    this.#format = format;
     const limits = {
       queueLimit: this.#queueLimit,
       batchSize: this.#batchSize,
@@ -90,6 +105,18 @@ export class Recorder {
       const name = uniqueName(adapter.name, names);
       return new Delivery(name, adapter, format, this.#clock, limits, observer);
     });
+  }
+
+  /** False while nobody listens, neither an adapter nor a watcher: then nothing needs to build events at all. */
+  get active(): boolean {
+    return this.#deliveries.length > 0 || this.#watchers.size > 0;
+  }
+
+  /** Tells a watcher of every event that it wants, from the next one on. Returns a function that ends that. */
+  watch(watcher: EventWatcher): () => void {
+    this.#deliver(); // what came before is not for it
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
   }
 
   /** Takes the event over (the caller does not change it afterwards). Never throws, never blocks. */
@@ -197,6 +224,16 @@ export class Recorder {
     for (const event of events) {
       event.input = bounded(event.input);
       for (const delivery of this.#deliveries) delivery.offer(event);
+      if (this.#watchers.size > 0) this.#show(event);
+    }
+  }
+
+  #show(event: QueuedEvent): void {
+    let line: string | undefined;
+    for (const watcher of [...this.#watchers]) {
+      if (!watcher.wants(event.input)) continue;
+      line ??= this.#format.plainLine(event.input, event.timeMs, event.seq).trimEnd();
+      watcher.take({ type: event.input.type, timeMs: event.timeMs, seq: event.seq, line });
     }
   }
 }

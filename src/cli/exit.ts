@@ -4,6 +4,7 @@ import { IdentityError } from '../identity/errors.ts';
 import { LimitError } from '../limit/errors.ts';
 import { ListenError } from '../relay/listener.ts';
 import { BlockError } from '../session/errors.ts';
+import { AdminCallError } from './admin/errors.ts';
 
 /** Exit codes, as docs/cli.md lists them. A signal that ends the process at once gives 128 plus its number. */
 export const Exit = {
@@ -16,6 +17,7 @@ export const Exit = {
   MONITORING: 6,
   CALLS_CUT: 7,
   STATE: 8,
+  ADMIN: 9,
 } as const;
 
 /** Which exit code an error that ends a command stands for. */
@@ -24,6 +26,7 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof IdentityError) return Exit.IDENTITY;
   if (error instanceof ListenError) return Exit.LISTEN;
   if (error instanceof BlockError) return Exit.STATE;
+  if (error instanceof AdminCallError) return Exit.ADMIN;
   if (error instanceof AuditError || error instanceof LimitError) return Exit.MONITORING;
   return Exit.FAILED;
 }

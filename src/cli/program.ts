@@ -1,7 +1,8 @@
 /** The commands and their options. docs/cli.md describes them; a test holds the two together. */
-import { Command, InvalidArgumentError, Option } from 'commander';
-import { parseDuration } from '../config/quantity.ts';
+import { Command, Option } from 'commander';
+import { addAdminCommands } from './admin/commands.ts';
 import { Exit } from './exit.ts';
+import { duration, example } from './optionvalues.ts';
 import { printError } from './terminal.ts';
 import { version } from './version.ts';
 
@@ -93,18 +94,6 @@ export function program(): Command {
       process.exitCode = await demo({ keep });
     });
 
+  addAdminCommands(root);
   return root;
-}
-
-function example(...lines: string[]): string {
-  return `\n${lines.length === 1 ? 'Example' : 'Examples'}:\n${lines.map((line) => `  ${line}`).join('\n')}`;
-}
-
-/** The value of a `--ttl`, in ms. */
-function duration(text: string): number {
-  try {
-    return parseDuration(text);
-  } catch {
-    throw new InvalidArgumentError('Expected a number and a unit: 30m, 12h, 365d.');
-  }
 }

@@ -49,6 +49,7 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
       queue: monitoring.queue,
     },
     probes: file.probes,
+    admin: file.admin,
     http2: {
       appStreams: http2.appStreams,
       sessionStreams: http2.sessionStreams,

@@ -229,6 +229,14 @@ export interface SidecarConfig {
     /** Events waiting, per adapter. */
     readonly queue: number;
   };
+  readonly admin: {
+    /** Loopback and Unix sockets only. */
+    readonly listen: readonly ListenAddress[];
+    /** File of the token that callers over TCP present; there is one whenever there is such a listener. */
+    readonly token?: string;
+    /** Unix sockets are for their owner's group too. */
+    readonly groupAccess: boolean;
+  };
   readonly probes: { readonly http: readonly ListenAddress[]; readonly grpc: readonly ListenAddress[] };
   readonly http2: Http2Config;
   readonly handshake: HandshakeConfig;

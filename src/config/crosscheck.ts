@@ -130,6 +130,7 @@ function listeners({
   for (const address of file.ingress?.listen ?? []) add(address, 'ingress.listen');
   for (const address of file.probes?.http ?? []) add(address, 'probes.http');
   for (const address of file.probes?.grpc ?? []) add(address, 'probes.grpc');
+  for (const address of file.admin?.listen ?? []) add(address, 'admin.listen');
   return found;
 }
 
@@ -180,6 +181,24 @@ function addresses(context: Context): void {
         `${formatAddress(own.address)} is this sidecar's own ${own.name}: give the address of the app`,
       );
     }
+  }
+}
+
+function admin({ file, pointerOf, conflict }: Context): void {
+  const listen = (file.admin?.listen ?? []) as readonly ListenAddress[];
+  for (const address of listen) {
+    if (isLoopback(address)) continue;
+    conflict(
+      pointerOf(address),
+      `${formatAddress(address)} is not loopback, and whoever reaches the admin API can end every session: listen on unix:/run/hauberk/admin.sock, or on 127.0.0.1 with an admin.token`,
+    );
+  }
+  const tcp = listen.find((address) => address.kind === 'tcp' && isLoopback(address));
+  if (tcp !== undefined && file.admin?.token === undefined) {
+    conflict(
+      pointerOf(tcp),
+      `every program of this machine or pod reaches ${formatAddress(tcp)}: listen on a Unix socket, or name a file with a secret in admin.token`,
+    );
   }
 }
 
@@ -250,7 +269,7 @@ function order({ file, conflict, given }: Context): void {
   }
 }
 
-const CHECKS = [names, endpoints, apps, trustDomains, addresses, adapters, limits, order];
+const CHECKS = [names, endpoints, apps, trustDomains, addresses, admin, adapters, limits, order];
 
 /** What is known of a pointer's origin. */
 export interface Origin {

@@ -277,6 +277,30 @@ const PROBES = mapping(
   { description: 'Health and metrics.' },
 );
 
+const ADMIN = mapping(
+  {
+    listen: oneOrMore('listen', {
+      description:
+        'Where `hauberk status`, `sessions` and `events` connect: a Unix socket (best), or a loopback port, which needs a `token`. `off` for none.',
+      default: 'off',
+      example: 'unix:/run/hauberk/admin.sock',
+    }),
+    token: optional(
+      kind('path', {
+        description:
+          'A file with what callers of a loopback port must present: 32 to 512 printable characters, readable by its owner only. In a pod, the app reaches loopback too.',
+        example: 'keys/admin.token',
+      }),
+    ),
+    groupAccess: flag({
+      description:
+        "Lets the group of the sidecar's user connect to the Unix socket (mode 0660 instead of 0600).",
+      default: false,
+    }),
+  },
+  { description: 'The admin API: who reaches it sees all sessions and can end them.' },
+);
+
 /** The schema of the whole file. */
 export const SCHEMA = mapping(
   {
@@ -297,6 +321,7 @@ export const SCHEMA = mapping(
     limitStore: LIMIT_STORE,
     monitoring: MONITORING,
     probes: PROBES,
+    admin: ADMIN,
     drain: mapping(
       {
         deadline: duration('0s', '1h', {

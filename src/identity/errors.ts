@@ -11,6 +11,7 @@ export type IdentityErrorCode =
   | 'wrong-owner'
   | 'writable-by-others'
   | 'already-exists'
+  | 'bad-token'
   | 'write-failed'
   // keys
   | 'key-readable-by-others'

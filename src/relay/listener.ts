@@ -25,6 +25,9 @@ export type OnSocket = (socket: Socket, listener: Listener) => void;
  */
 export type Reads = 'own' | 'shared';
 
+/** Who may connect to a Unix socket: its owner, or its owner and group. */
+export type SocketMode = 0o600 | 0o660;
+
 /** One bound address that hands on the connections it accepts. */
 export class Listener {
   /** What was bound: the real port where the configuration says 0. */
@@ -58,6 +61,7 @@ export class Listener {
     address: ListenAddress,
     reads: Reads,
     onSocket: OnSocket,
+    mode: SocketMode = 0o660,
   ): Promise<Listener> {
     if (address.kind === 'unix') removeStaleSocket(what, address.path);
     // A peer's FIN must not end our side before the rest has gone out; HTTP/2 and the channel end it.
@@ -70,7 +74,7 @@ export class Listener {
     });
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) => reject(listenError(what, address, cause)));
-      if (address.kind === 'unix') listenOnSocket(server, address.path, resolve);
+      if (address.kind === 'unix') listenOnSocket(server, address.path, mode, resolve);
       else
         server.listen(
           { host: address.host, port: address.port, ipv6Only: address.host.includes(':') },
@@ -93,12 +97,13 @@ export class Listener {
     reads: Reads,
     onSocket: OnSocket,
     onSkipped: (error: ListenError) => void,
+    mode?: SocketMode,
   ): Promise<Listener[]> {
     const opened: Listener[] = [];
     let skipped: ListenError | undefined;
     for (const address of addresses) {
       try {
-        opened.push(await Listener.open(what, address, reads, onSocket));
+        opened.push(await Listener.open(what, address, reads, onSocket, mode));
       } catch (error) {
         if (!(error instanceof ListenError) || !error.familyMissing) {
           for (const listener of opened) listener.destroy();
@@ -124,9 +129,9 @@ export class Listener {
   }
 }
 
-/** Owner and group may connect, and nobody else at any moment: a mode that is set afterwards would come too late. */
-function listenOnSocket(server: Server, path: string, listening: () => void): void {
-  const before = process.umask(0o117);
+/** Nobody else may connect at any moment: a mode that is set afterwards would come too late. */
+function listenOnSocket(server: Server, path: string, mode: SocketMode, listening: () => void): void {
+  const before = process.umask(0o777 & ~mode);
   try {
     server.listen(path, listening); // binds before it returns
   } finally {

@@ -6,6 +6,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Writable } from 'node:stream';
+import type { AdminApi } from '../admin/adminapi.ts';
 import { AppWatch } from '../admin/appwatch.ts';
 import { Health } from '../admin/health.ts';
 import { Probes } from '../admin/probes.ts';
@@ -58,6 +59,7 @@ export interface BoundAddresses {
   readonly ingress: readonly string[];
   readonly probesHttp: readonly string[];
   readonly probesGrpc: readonly string[];
+  readonly admin: readonly string[];
 }
 
 /** After the last call: for CLOSE to be answered, and for audit adapters to take what is left. */
@@ -68,6 +70,8 @@ const AUDIT_CLOSE_MS = 5000;
 interface Parts {
   readonly context: RelayContext;
   readonly loaded: LoadedIdentity;
+  /** Names this run. */
+  readonly instance: string;
   readonly limits: RateLimits;
   readonly sessions: PeerSessions;
   readonly revocation: Revocation;
@@ -88,8 +92,10 @@ export class Sidecar {
   readonly #parts: Parts;
   readonly #probes: Probes;
   readonly #health: Health;
+  readonly #startedAt: number;
   readonly #probeListeners: { http: Listener[]; grpc: Listener[] } = { http: [], grpc: [] };
   #watch: AppWatch | undefined;
+  #admin: AdminApi | undefined;
   #draining: Promise<void> | undefined;
   #stopped: Promise<number> | undefined;
 
@@ -99,6 +105,7 @@ export class Sidecar {
     this.#clock = parts.context.clock;
     this.#log = parts.context.log;
     this.#parts = parts;
+    this.#startedAt = this.#clock.now();
     this.spiffeId = parts.loaded.identity.spiffeId;
     const { metrics } = parts.context;
     this.#probes = new Probes({ readiness: this.readiness, metrics, log: this.#log });
@@ -170,6 +177,7 @@ export class Sidecar {
     const health = (socket: Socket): void => this.#health.accept(socket);
     this.#probeListeners.http.push(...(await Listener.openAll('probes.http', http, 'own', probe, skipped)));
     this.#probeListeners.grpc.push(...(await Listener.openAll('probes.grpc', grpc, 'own', health, skipped)));
+    await this.#openAdmin();
     listening.done();
     const { egress, ingress, routes } = this.bound;
     recorder.record({ type: 'sidecar.ready', listeners: [...egress, ...Object.values(routes), ...ingress] });
@@ -195,6 +203,42 @@ export class Sidecar {
     }
   }
 
+  /** Most sidecars have no admin API, and none of its code then. */
+  async #openAdmin(): Promise<void> {
+    const { listen, token, groupAccess } = this.#config.admin;
+    if (listen.length === 0) return;
+    const { context, loaded, instance, sessions, lag } = this.#parts;
+    const [{ AdminApi }, { AdminToken, readAdminToken }, { SidecarControl }] = await Promise.all([
+      import('../admin/adminapi.ts'),
+      import('../admin/admintoken.ts'),
+      import('./control.ts'),
+    ]);
+    const control = new SidecarControl({
+      version: this.#options.version,
+      instance,
+      startedAt: this.#startedAt,
+      config: this.#config,
+      identity: () => loaded.identity,
+      context,
+      sessions: sessions.manager,
+      revocation: this.revocation,
+      readiness: this.readiness,
+      lag,
+      bound: () => this.bound,
+      draining: () => this.#draining !== undefined,
+      drain: (reason, deadlineMs) => void this.drain(reason, deadlineMs),
+    });
+    this.#admin = await AdminApi.open({
+      listen,
+      groupAccess,
+      token: token === undefined ? undefined : new AdminToken(await readAdminToken(token)),
+      control,
+      clock: this.#clock,
+      log: this.#log,
+      onSkipped: context.skipped,
+    });
+  }
+
   get bound(): BoundAddresses {
     const names = (listeners: readonly Listener[]): string[] => listeners.map(({ name }) => name);
     const { egress, ingress } = this.#parts;
@@ -204,6 +248,7 @@ export class Sidecar {
       ingress: names(ingress.listeners),
       probesHttp: names(this.#probeListeners.http),
       probesGrpc: names(this.#probeListeners.grpc),
+      admin: this.#admin?.bound ?? [],
     };
   }
 
@@ -300,6 +345,7 @@ export class Sidecar {
       await this.#writeAudit();
     });
     this.#log.info({}, 'keys wiped');
+    await this.#admin?.close();
     this.#health.close();
     this.#probes.close();
     for (const listener of [...this.#probeListeners.http, ...this.#probeListeners.grpc]) listener.destroy();
@@ -385,6 +431,7 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
   return {
     context,
     loaded,
+    instance: instance.toString('hex'),
     limits,
     sessions,
     revocation: new Revocation(context, sessions, blocks),

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { AuditError } from '../../src/audit/errors.ts';
 import { complaintOf, Exit, exitCodeOf } from '../../src/cli/exit.ts';
@@ -11,6 +12,16 @@ import { BlockError } from '../../src/session/errors.ts';
 
 const PAGE = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8');
 
+/** Every command that does something, by its whole name: `run`, `sessions list`. */
+function leaves(of: Command, prefix = ''): Array<[name: string, command: Command]> {
+  return of.commands.flatMap((command) => {
+    const name = `${prefix}${command.name()}`;
+    return command.commands.length === 0 ? [[name, command]] : leaves(command, `${name} `);
+  });
+}
+
+const COMMANDS = leaves(program());
+
 describe('docs/cli.md', () => {
   it('lists every exit code with its name, and no other', () => {
     const rows = [...PAGE.matchAll(/^\| (\d+) \| `([A-Z_]+)` \| .+ \|$/gm)];
@@ -22,38 +33,34 @@ describe('docs/cli.md', () => {
     const sections = new Map(
       PAGE.split(/^## /m)
         .slice(1)
-        .map((section) => [/^`hauberk (\S+)`/.exec(section)?.[1], section] as const),
+        .map((section) => [/^`hauberk ([^`]+)`/.exec(section)?.[1], section] as const),
     );
     sections.delete(undefined);
-    const commands = program().commands;
-    expect([...sections.keys()].sort()).toEqual(commands.map((command) => command.name()).sort());
-    for (const command of commands) {
-      const text = sections.get(command.name()) as string;
+    expect([...sections.keys()].sort()).toEqual(COMMANDS.map(([name]) => name).sort());
+    for (const [name, command] of COMMANDS) {
+      const text = sections.get(name) as string;
       const documented = new Set([...text.matchAll(/^\| .*?`(--[a-z-]+)/gm)].map((row) => row[1]));
-      expect(documented, command.name()).toEqual(new Set(command.options.map((option) => option.long)));
+      expect(documented, name).toEqual(new Set(command.options.map((option) => option.long)));
     }
   });
 
   it('names the defaults that the command line has', () => {
-    for (const command of program().commands) {
+    for (const [, command] of COMMANDS) {
       for (const { long, defaultValue, negate } of command.options) {
         if (typeof defaultValue !== 'string' || negate) continue;
-        expect(PAGE).toMatch(new RegExp(`^\\| \`${long}.*\\| \`${defaultValue}\` \\|`, 'm'));
+        expect(PAGE).toMatch(new RegExp(`^\\| .*\`${long}.*\\| \`${defaultValue}\` \\|`, 'm'));
       }
     }
   });
 });
 
 describe('help', () => {
-  it.each(program().commands.map((command) => [command.name(), command] as const))(
-    'of %s has an example that begins with the command',
-    (name, command) => {
-      let text = '';
-      command.configureOutput({ writeOut: (more) => (text += more) });
-      command.outputHelp();
-      expect(text).toMatch(new RegExp(`Examples?:\\n  hauberk ${name}`));
-    },
-  );
+  it.each(COMMANDS)('of %s has an example that begins with the command', (name, command) => {
+    let text = '';
+    command.configureOutput({ writeOut: (more) => (text += more) });
+    command.outputHelp();
+    expect(text).toMatch(new RegExp(`Examples?:\\n  hauberk ${name}`));
+  });
 });
 
 describe('exit codes', () => {

@@ -33,6 +33,20 @@ const TABLE: Array<[text: string, line: string]> = [
   ],
   ['session:\n  "a\\u0007\\u2028b": 1', '4:3 unknown-key session."a\\u0007\\u2028b": unknown key.'],
   ['<<: { log: {} }', '3:1 unknown-key "<<": unknown key.'],
+  // Admin
+  [
+    'admin: { listen: 10.0.0.1:15000 }',
+    '3:18 conflict admin.listen: 10.0.0.1:15000 is not loopback, and whoever reaches the admin API can end every session: listen on unix:/run/hauberk/admin.sock, or on 127.0.0.1 with an admin.token',
+  ],
+  ['admin: { listen: 0.0.0.0:15000, token: t }', '3:18 conflict admin.listen: 0.0.0.0:15000 is not loopback'],
+  [
+    'admin: { listen: 127.0.0.1:15000 }',
+    '3:18 conflict admin.listen: every program of this machine or pod reaches 127.0.0.1:15000: listen on a Unix socket, or name a file with a secret in admin.token',
+  ],
+  [
+    'admin: { listen: 127.0.0.1:15001, token: t }',
+    '3:18 conflict admin.listen: 127.0.0.1:15001 is taken: egress.listen binds 127.0.0.1:15001',
+  ],
   // Types
   [
     'session: { idle: 60 }',

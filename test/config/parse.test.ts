@@ -55,6 +55,7 @@ it('a file with only the required keys has the defaults of the design', () => {
     policy: 'enforce', // section 8
     session: { idleMs: 3_600_000, absoluteMs: 28_800_000, max: 10_000, maxPerPeer: 64, graceMs: 30_000 }, // 6
     revocation: { file: undefined },
+    admin: { listen: [], groupAccess: false },
     limits: [],
     limitStore: { type: 'memory' }, // section 9
     monitoring: { adapters: [], calls: 'all', queue: 10_000 },

@@ -36,6 +36,7 @@ export interface Ready {
   readonly routes: Readonly<Record<string, string>>;
   readonly ingress: readonly string[];
   readonly probes: { readonly http: readonly string[]; readonly grpc: readonly string[] };
+  readonly admin: readonly string[];
 }
 
 export interface StartOptions {

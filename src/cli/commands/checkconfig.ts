@@ -19,6 +19,9 @@ export async function checkConfig(file: string, withIdentity: boolean): Promise<
     systemClock,
   );
   print(`identity: ${identity.spiffeId}, until ${new Date(identity.notAfter).toISOString()}`);
+  if (config.admin.token !== undefined) {
+    await (await import('../../admin/admintoken.ts')).readAdminToken(config.admin.token);
+  }
 }
 
 function counted(n: number, noun: string): string {

@@ -40,7 +40,7 @@ export async function run(file: string): Promise<void> {
 
 /** One line of JSON: what was bound, for whoever started us. docs/cli.md describes it. */
 function readyLine(sidecar: Sidecar): string {
-  const { egress, routes, ingress, probesHttp, probesGrpc } = sidecar.bound;
+  const { egress, routes, ingress, probesHttp, probesGrpc, admin } = sidecar.bound;
   return JSON.stringify({
     ready: true,
     version: version(),
@@ -50,6 +50,7 @@ function readyLine(sidecar: Sidecar): string {
     routes,
     ingress,
     probes: { http: probesHttp, grpc: probesGrpc },
+    admin,
   });
 }
 

@@ -1,0 +1,35 @@
+import type { AllowPeerResponse, ListBlockedPeersResponse, RevokeResponse } from '../../admin/messages.ts';
+import { AdminConnection } from '../admin/connection.ts';
+import { json } from '../admin/shown.ts';
+import { table } from '../admin/table.ts';
+import { adminTarget } from '../admin/target.ts';
+import { print } from '../terminal.ts';
+import { showRevocation } from './revoke.ts';
+import type { OutputOptions } from './status.ts';
+
+/** `hauberk peers blocked`. */
+export async function listBlocked(options: OutputOptions): Promise<void> {
+  using connection = await AdminConnection.open(await adminTarget(options));
+  const answer = await connection.call<ListBlockedPeersResponse>('ListBlockedPeers', {});
+  if (options.output === 'json') print(json(answer, 2));
+  else print(table([['PEER', 'SINCE', 'REASON'], ...answer.blocked.map((b) => [b.peer, b.since, b.reason])]));
+}
+
+/** `hauberk peers block`. */
+export async function blockPeer(
+  peer: string,
+  options: OutputOptions & { readonly reason: string },
+): Promise<void> {
+  using connection = await AdminConnection.open(await adminTarget(options));
+  const { reason } = options;
+  showRevocation(await connection.call<RevokeResponse>('BlockPeer', { peer, reason }), options.output);
+}
+
+/** `hauberk peers allow`. */
+export async function allowPeer(peer: string, options: OutputOptions): Promise<void> {
+  using connection = await AdminConnection.open(await adminTarget(options));
+  const answer = await connection.call<AllowPeerResponse>('AllowPeer', { peer });
+  if (options.output === 'json') print(json(answer, 2));
+  else if (answer.was === null) print(`${peer} was not blocked`);
+  else print(`allowed again; it was blocked since ${answer.was.since} (${answer.was.reason})`);
+}

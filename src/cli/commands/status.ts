@@ -1,0 +1,56 @@
+import type { StatusMessage } from '../../admin/messages.ts';
+import { systemClock } from '../../clock/clock.ts';
+import { AdminConnection } from '../admin/connection.ts';
+import { isoTime, json, millisecondsOf, octets, span } from '../admin/shown.ts';
+import { table } from '../admin/table.ts';
+import { adminTarget, type TargetOptions } from '../admin/target.ts';
+import { print } from '../terminal.ts';
+
+export interface OutputOptions extends TargetOptions {
+  readonly output: 'table' | 'json';
+}
+
+/** `hauberk status`. */
+export async function status(options: OutputOptions): Promise<void> {
+  using connection = await AdminConnection.open(await adminTarget(options));
+  const message = await connection.call<StatusMessage>('GetStatus', {});
+  print(options.output === 'json' ? json(message, 2) : describe(message));
+}
+
+function describe(status: StatusMessage): string {
+  const { sessions, callsOpen } = status;
+  const now = systemClock.now();
+  const state = status.draining
+    ? 'draining'
+    : status.ready
+      ? 'ready'
+      : `waits for ${status.pending.join(', ')}`;
+  const closed = Object.entries(sessions.closed).map(([reason, count]) => `${count} ${reason}`);
+  const rows: Array<[string, string]> = [
+    ['sidecar', status.spiffeId],
+    ['state', state],
+    ['version', `${status.version}, pid ${status.pid}, run ${status.instance}`],
+    ['up', `${span(now - millisecondsOf(status.startedAt))}, since ${isoTime(status.startedAt)}`],
+    [
+      'identity',
+      `until ${isoTime(status.identityExpiresAt)}, ${span(millisecondsOf(status.identityExpiresAt) - now)} left`,
+    ],
+    [
+      'sessions',
+      `${sessions.active} of ${sessions.max}: ${sessions.inbound} inbound, ${sessions.outbound} outbound, ${sessions.peers} peers`,
+    ],
+    [
+      '',
+      `${sessions.created} since the start, ${sessions.refused} refused${closed.length > 0 ? `; ended: ${closed.join(', ')}` : ''}`,
+    ],
+    ['calls', `${callsOpen.egress} from apps, ${callsOpen.ingress} from peers under way`],
+    ['memory', octets(status.memoryBytes)],
+    ['lag', `${status.eventLoopLagMs.toFixed(1)} ms`],
+    ...status.listeners.map(({ name, address }): [string, string] => [name, address]),
+    ...status.auditAdapters.map((adapter): [string, string] => [
+      `audit ${adapter.name}`,
+      `${adapter.state}, ${adapter.queued} queued, ${adapter.delivered} delivered, ${adapter.dropped} dropped${adapter.lastError === '' ? '' : `; last error: ${adapter.lastError}`}`,
+    ]),
+  ];
+  return table(rows.map(([name, text]) => [name === '' ? ' ' : name, text]));
+}

@@ -1,0 +1,115 @@
+import type { AdminControl } from '../admin/admincontrol.ts';
+import { type StatusMessage, timestamp } from '../admin/messages.ts';
+import type { Readiness } from '../admin/readiness.ts';
+import type { Recorder } from '../audit/recorder.ts';
+import type { SidecarConfig } from '../config/config.ts';
+import type { LocalIdentity } from '../identity/local.ts';
+import type { RelayContext } from '../relay/context.ts';
+import type { FrameLogging } from '../relay/framelogging.ts';
+import type { Revocation } from '../relay/revocation.ts';
+import type { SessionManager } from '../session/manager.ts';
+import type { EventLoopLag } from '../telemetry/eventlooplag.ts';
+import type { BoundAddresses } from './sidecar.ts';
+
+export interface ControlledSidecar {
+  readonly version: string;
+  readonly instance: string;
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  readonly config: SidecarConfig;
+  readonly identity: () => LocalIdentity;
+  readonly context: RelayContext;
+  readonly sessions: SessionManager;
+  readonly revocation: Revocation;
+  readonly readiness: Readiness;
+  readonly lag: EventLoopLag;
+  readonly bound: () => BoundAddresses;
+  readonly draining: () => boolean;
+  readonly drain: (reason: string, deadlineMs: number | undefined) => void;
+}
+
+/** A sidecar as the admin API sees and steers it. */
+export class SidecarControl implements AdminControl {
+  readonly sessions: SessionManager;
+  readonly recorder: Recorder;
+  readonly frameLogging: FrameLogging;
+  readonly revocation: Revocation;
+  readonly #sidecar: ControlledSidecar;
+
+  constructor(sidecar: ControlledSidecar) {
+    this.#sidecar = sidecar;
+    this.sessions = sidecar.sessions;
+    this.recorder = sidecar.context.recorder;
+    this.frameLogging = sidecar.context.frameLogging;
+    this.revocation = sidecar.revocation;
+  }
+
+  get frameLogHidden(): string | undefined {
+    const { level } = this.#sidecar.config.log;
+    if (level === 'info' || level === 'debug') return undefined;
+    return `frames are logged at the level info, and log.level is ${level}: set it to info and restart the sidecar`;
+  }
+
+  get callsOpen(): number {
+    return this.#sidecar.context.calls;
+  }
+
+  now(): number {
+    return this.#sidecar.context.clock.now();
+  }
+
+  drain(reason: string, deadlineMs: number | undefined): boolean {
+    if (this.#sidecar.draining()) return false;
+    this.#sidecar.drain(reason, deadlineMs);
+    return true;
+  }
+
+  status(): StatusMessage {
+    const { version, instance, startedAt, identity, context, readiness, lag } = this.#sidecar;
+    const { spiffeId, notAfter } = identity();
+    const { activeSessions, maxSessions, peers, created, refused, closed } = this.sessions.getStats();
+    const inbound = this.sessions.getSessionsByLastUsed(({ direction }) => direction === 'inbound').length;
+    return {
+      version,
+      pid: process.pid,
+      spiffeId,
+      instance,
+      startedAt: timestamp(startedAt),
+      identityExpiresAt: timestamp(notAfter),
+      ready: readiness.ready,
+      pending: readiness.pending,
+      draining: this.#sidecar.draining(),
+      listeners: this.#listeners(),
+      sessions: {
+        active: activeSessions,
+        inbound,
+        outbound: activeSessions - inbound,
+        max: maxSessions,
+        peers,
+        created,
+        refused,
+        closed: closed as Record<string, number>,
+      },
+      callsOpen: { egress: context.callsOpen('egress'), ingress: context.callsOpen('ingress') },
+      auditAdapters: this.recorder
+        .stats()
+        .adapters.map(({ lastError, ...adapter }) => ({ ...adapter, lastError: lastError ?? '' })),
+      memoryBytes: process.memoryUsage.rss(),
+      eventLoopLagMs: lag.currentMs,
+    };
+  }
+
+  #listeners(): StatusMessage['listeners'] {
+    const { egress, routes, ingress, probesHttp, probesGrpc, admin } = this.#sidecar.bound();
+    const named = (name: string, addresses: readonly string[]) =>
+      addresses.map((address) => ({ name, address }));
+    return [
+      ...named('egress', egress),
+      ...Object.entries(routes).map(([service, address]) => ({ name: `route ${service}`, address })),
+      ...named('ingress', ingress),
+      ...named('probes.http', probesHttp),
+      ...named('probes.grpc', probesGrpc),
+      ...named('admin', admin),
+    ];
+  }
+}
