@@ -260,10 +260,10 @@ export class SessionManager implements AsyncDisposable {
     return sessions;
   }
 
-  /** Ends the sessions whose time has come, as the timer does from time to time; returns how many have ended. */
+  /** Looks at every session and ends those whose time has come; returns how many have ended. The timer does it by itself. */
   cleanupExpiredSessions(): number {
     const before = this.#ended;
-    this.#sweep();
+    this.#sweep(true);
     return this.#ended - before;
   }
 
@@ -441,7 +441,7 @@ export class SessionManager implements AsyncDisposable {
   #start(): void {
     this.#to('active');
     this.#freshNow();
-    this.#sweepTimer = this.#clock.every(this.#settings.cleanupIntervalMs, () => this.#sweep());
+    this.#sweepTimer = this.#clock.every(this.#settings.cleanupIntervalMs, () => this.#sweep(false));
   }
 
   #freshNow(): number {
@@ -450,7 +450,8 @@ export class SessionManager implements AsyncDisposable {
     return now;
   }
 
-  #sweep(): void {
+  /** Looks at what may be due, or at all. */
+  #sweep(all: boolean): void {
     const now = this.#freshNow();
     const wallNow = this.#clock.now();
     for (const session of this.#active) {
@@ -459,7 +460,7 @@ export class SessionManager implements AsyncDisposable {
     this.#lastSweep = now;
     const jumped = Math.abs(wallNow - now - this.#wallOffset) > CLOCK_JUMP_MS;
     if (jumped) this.#wallOffset = wallNow - now;
-    const due = jumped ? this.getSessionsByLastUsed() : this.#deadlines.take(now);
+    const due = all || jumped ? this.getSessionsByLastUsed() : this.#deadlines.take(now);
     for (const session of due) {
       if (!session.isDisposed) this.#look(session, now, wallNow);
     }
