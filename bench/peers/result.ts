@@ -46,8 +46,10 @@ export interface Idle {
   readonly rssMiBB: number;
 }
 
-/** Full handshakes in mode 0 with a sidecar. */
+/** Handshakes in one mode with a sidecar. */
 export interface Handshakes {
+  /** 0: X25519. 1: with ML-KEM-768. */
+  readonly mode: number;
   readonly count: number;
   /** User + system time of the responder for each. */
   readonly cpuUs: number;
@@ -76,6 +78,6 @@ export interface Result {
   readonly secondsPerMeasurement: number;
   readonly rows: readonly Row[];
   readonly idle: readonly Idle[];
-  /** Undefined where they were not asked for. */
-  readonly handshakes: Handshakes | undefined;
+  /** By mode; none where they were not asked for. */
+  readonly handshakes: readonly Handshakes[];
 }

@@ -53,12 +53,12 @@ export async function run(
     }
     rows.push(...courses.map((course) => course.row()));
   }
-  let handshakes: Handshakes | undefined;
+  const handshakes: Handshakes[] = [];
   if (options.handshakes) {
     progress('handshakes');
     const own = join(folder, 'handshakes');
     mkdirSync(own);
-    handshakes = await measureHandshakes(own, processes, options.seconds);
+    handshakes.push(...(await measureHandshakes(own, processes, options.seconds)));
   }
   return {
     machine: describeMachine(tools),

@@ -158,6 +158,9 @@ describe('a downgrade', () => {
         encodeFrame(MESSAGE, bytes.subarray(HELLO + FRAME_HEADER, HELLO + FRAME_HEADER + 32)),
       ]);
     expect(attempt(onFlight(0, fitting))).toMatch(/^(decrypt-failed|message-too-short)$/);
+    // Where nothing else would show it, that the offer was changed does.
+    expect(attempt(onFlight(0, (bytes) => put(bytes, [OFFERED, 2])))).toBe('decrypt-failed');
+    expect(attempt(onFlight(0, (bytes) => put(bytes, [OFFERED, 7])))).toBe('decrypt-failed');
     // Where the responder would have said RETRY anyway, what was offered is bound to what follows.
     const offerLess: Tamper = (bytes, i) => (i === 0 || i === 2 ? put(bytes, [OFFERED, 1]) : bytes);
     expect(attempt(offerLess, 'off')).toBe('bad-hello');
