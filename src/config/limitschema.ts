@@ -25,7 +25,7 @@ export const HANDSHAKE = mapping(
       default: '16KiB',
     }),
     maxHalfOpen: count(1, 65_536, 'connections', {
-      description: 'Unfinished handshakes in all; when full, the oldest goes.',
+      description: 'Unfinished handshakes in all; when full, the oldest that is not under way goes.',
       default: 256,
     }),
     maxHalfOpenPerAddress: count(1, 65_536, 'connections', {

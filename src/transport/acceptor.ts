@@ -13,6 +13,7 @@ import { MODES, type Mode } from './mode.ts';
 import { RefusalTally } from './refusaltally.ts';
 import { Responder, type TicketOffice } from './responder.ts';
 import type { StaticKey } from './statickey.ts';
+import { Turnstile } from './turnstile.ts';
 
 /** A resumption costs a fifth of a full handshake, and belongs to a peer that is known: it is refused last. */
 const LAG_FACTORS = { full: 1, resumption: 4 } as const;
@@ -58,6 +59,7 @@ export class Acceptor {
   readonly #limits: TransportLimits;
   readonly #admission: Admission;
   readonly #tooOften: RefusalTally;
+  readonly #turnstile = new Turnstile();
   readonly #drivers = new Set<HandshakeDriver>();
   #closed = false;
 
@@ -128,6 +130,7 @@ export class Acceptor {
       clock,
       limits: this.#limits,
       firstFrame: true,
+      turnstile: this.#turnstile,
       onChannel: (channel) => {
         over();
         onChannel(channel);
@@ -139,13 +142,20 @@ export class Acceptor {
     });
     const halfOpen: HalfOpen = {
       address,
+      get busy() {
+        return driver.busy;
+      },
       evict: () =>
         driver.abort(
           new HandshakeError('half-open-evicted', 'Too many unfinished handshakes: the oldest gave way'),
         ),
     };
     this.#drivers.add(driver);
-    this.#admission.enter(halfOpen);
+    if (!this.#admission.enter(halfOpen)) {
+      driver.abort(
+        new HandshakeError('overloaded', 'All unfinished handshakes that there may be are under way'),
+      );
+    }
   }
 
   #responder(): Responder {

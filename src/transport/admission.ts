@@ -13,13 +13,16 @@ interface Budget {
 /** A handshake that has been let in. */
 export interface HalfOpen {
   readonly address: string;
+  /** Its peer does its part, or waits for us: it keeps its place. */
+  readonly busy: boolean;
   /** Ends the handshake because a newer one takes its place. */
   evict(): void;
 }
 
 /**
  * Who may start a handshake: so many a second an address, and so many that are not finished, an address and in all.
- * When those are full the oldest gives way, so that a flood of idle connections cannot keep others out.
+ * When those are full the oldest that is not busy gives way, so that a flood of idle connections cannot keep others out. If
+ * all are busy the new one is refused: evicting work that is half done for work that is not begun, nobody would get in.
  * An address is one IPv4 address or one IPv6 /64.
  */
 export class Admission {
@@ -52,16 +55,17 @@ export class Admission {
     return true;
   }
 
-  /** Counts a handshake until leave(); evicts the oldest if there is no room. */
-  enter(handshake: HalfOpen): void {
+  /** Counts a handshake until leave(); evicts the oldest if there is no room. False if all that are there are busy. */
+  enter(handshake: HalfOpen): boolean {
     const { maxHalfOpen, maxHalfOpenPerAddress } = this.#limits;
     const same = this.#byAddress.get(handshake.address);
-    if (same !== undefined && same.size >= maxHalfOpenPerAddress) this.#evictOldest(same);
-    if (this.#halfOpen.size >= maxHalfOpen) this.#evictOldest(this.#halfOpen);
+    if (same !== undefined && same.size >= maxHalfOpenPerAddress && !this.#evictOldest(same)) return false;
+    if (this.#halfOpen.size >= maxHalfOpen && !this.#evictOldest(this.#halfOpen)) return false;
     this.#halfOpen.add(handshake);
     const peers = this.#byAddress.get(handshake.address);
     if (peers === undefined) this.#byAddress.set(handshake.address, new Set([handshake]));
     else peers.add(handshake);
+    return true;
   }
 
   /** The handshake is over. A second call does nothing. */
@@ -72,12 +76,14 @@ export class Admission {
     if (same?.size === 0) this.#byAddress.delete(handshake.address);
   }
 
-  #evictOldest(among: Set<HalfOpen>): void {
+  #evictOldest(among: Set<HalfOpen>): boolean {
     for (const oldest of among) {
+      if (oldest.busy) continue;
       this.leave(oldest);
       oldest.evict();
-      return;
+      return true;
     }
+    return false;
   }
 
   #newBudget(address: string, now: number): Budget {

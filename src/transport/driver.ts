@@ -4,7 +4,10 @@ import { SecureChannel } from './channel.ts';
 import { HandshakeError, type HandshakeErrorCode } from './errors.ts';
 import { asHandshakeError, type Established, type HandshakeMachine } from './handshake.ts';
 import type { TransportLimits } from './limits.ts';
+import type { Turnstile } from './turnstile.ts';
 
+/** How long a peer that has been answered may take until its handshake gives way to others. */
+const ANSWER_MS = 250;
 /** How long a socket may take to send an alert and go. */
 const ALERT_LINGER_MS = 1_000;
 
@@ -16,6 +19,8 @@ export interface DriverOptions {
   readonly limits: TransportLimits;
   /** Whether the first frame has a deadline of its own. */
   readonly firstFrame: boolean;
+  /** Shared with other handshakes: what comes waits there for its turn, and nothing more is read meanwhile. */
+  readonly turnstile?: Turnstile;
   /** The channel is up. The listener sets its callbacks before it returns, or soon after. */
   readonly onChannel: (channel: SecureChannel) => void;
   /** Called once if the handshake fails; the socket is gone then. */
@@ -26,6 +31,9 @@ export interface DriverOptions {
 export class HandshakeDriver {
   readonly #options: DriverOptions;
   #over = false;
+  /** Something of the peer's waits for its turn. */
+  #queued = false;
+  #answeredAt = Number.NEGATIVE_INFINITY;
   #channel: SecureChannel | undefined;
   readonly #deadline: TimerHandle;
   #firstDeadline: TimerHandle;
@@ -58,23 +66,46 @@ export class HandshakeDriver {
     }
   }
 
+  /** The peer waits for us, or has been answered a moment ago. */
+  get busy(): boolean {
+    return this.#queued || this.#options.clock.monotonic() - this.#answeredAt < ANSWER_MS;
+  }
+
   /** Ends the handshake, if it is not over. */
   abort(error: HandshakeError): void {
     this.#fail(error);
   }
 
   readonly #data = (chunk: Buffer): void => {
+    const { turnstile, socket } = this.#options;
+    if (turnstile === undefined) {
+      this.#step(chunk);
+      return;
+    }
+    const own = Buffer.from(chunk); // the chunk is the socket's
+    socket.pause();
+    this.#queued = true;
+    turnstile.pass(() => {
+      this.#queued = false;
+      if (this.#over) return;
+      this.#step(own);
+      if (!this.#over) socket.resume();
+    });
+  };
+
+  #step(chunk: Buffer): void {
     const { machine, clock, socket } = this.#options;
     try {
       const step = machine.receive(chunk);
       if (step === undefined) return;
       clock.clear(this.#firstDeadline);
+      this.#answeredAt = clock.monotonic();
       if (step.established !== undefined) this.#establish(step.established, step.send, step.rest);
       else if (step.send !== undefined) socket.write(step.send);
     } catch (cause) {
       this.#fail(asHandshakeError(cause));
     }
-  };
+  }
 
   readonly #ended = (): void => {
     this.#fail(new HandshakeError('connection-lost', 'The peer closed the connection during the handshake'));

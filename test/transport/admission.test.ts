@@ -9,16 +9,27 @@ function gate(): {
   clock: FakeClock;
   evicted: number[];
   open(id: number, address: string): HalfOpen;
+  /** Handshakes that do not give way. */
+  busy: Set<number>;
+  refused: number[];
 } {
   const clock = new FakeClock();
   const admission = new Admission(DEFAULT_HANDSHAKE_LIMITS, clock);
   const evicted: number[] = [];
+  const busy = new Set<number>();
+  const refused: number[] = [];
   const open = (id: number, address: string): HalfOpen => {
-    const handshake = { address, evict: () => evicted.push(id) };
-    admission.enter(handshake);
+    const handshake = {
+      address,
+      evict: () => evicted.push(id),
+      get busy() {
+        return busy.has(id);
+      },
+    };
+    if (!admission.enter(handshake)) refused.push(id);
     return handshake;
   };
-  return { admission, clock, evicted, open };
+  return { admission, clock, evicted, open, busy, refused };
 }
 
 describe('half-open handshakes', () => {
@@ -35,6 +46,18 @@ describe('half-open handshakes', () => {
     for (let i = 0; i < 258; i++) open(i, `address ${i}`);
     expect(evicted).toEqual([0, 1]);
     expect(admission.halfOpen).toBe(256);
+  });
+
+  it('that are busy keep their places: the oldest other gives way, or the new one is refused', () => {
+    const { admission, evicted, refused, open, busy } = gate();
+    for (const id of [0, 1, 3]) busy.add(id);
+    for (let i = 0; i < 18; i++) open(i, 'a');
+    expect([evicted, refused]).toEqual([[2, 4], []]);
+    for (let i = 0; i < 300; i++) busy.add(i);
+    open(300, 'a');
+    expect([evicted, refused]).toEqual([[2, 4], [300]]);
+    for (let i = 20; i < 300; i++) open(i, `address ${i}`);
+    expect([evicted, admission.halfOpen, refused.length]).toEqual([[2, 4], 256, 41]);
   });
 
   it('make room when they end, and ending twice counts once', () => {
