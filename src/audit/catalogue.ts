@@ -88,7 +88,17 @@ export const CATALOGUE: {
       sessionId: SESSION,
       peer: PEER,
       direction: OPENED_BY,
-      mode: 'Handshake mode: 0 X25519, 1 with ML-KEM-768, 2 resumed',
+      mode: 'Handshake mode: 0 X25519, 1 with ML-KEM-768',
+      expiresAt: 'The latest end: idle, absolute age or the first certificate to expire',
+    },
+  },
+  'session.resumed': {
+    means: 'A new connection joined a session with a ticket; everything was checked again',
+    fields: {
+      sessionId: SESSION,
+      peer: PEER,
+      direction: OPENED_BY,
+      connections: 'Connections that the session has now: 1 if it had none',
       expiresAt: 'The latest end: idle, absolute age or the first certificate to expire',
     },
   },

@@ -48,6 +48,13 @@ export interface AuditEventFields {
     readonly mode: number;
     readonly expiresAt: string;
   };
+  'session.resumed': {
+    readonly sessionId: string;
+    readonly peer: string;
+    readonly direction: SessionDirection;
+    readonly connections: number;
+    readonly expiresAt: string;
+  };
   'session.closed': SessionEnd;
   'session.expired': SessionEnd;
   'session.evicted': SessionEnd;

@@ -16,10 +16,12 @@ import { Acceptor } from '../transport/acceptor.ts';
 import type { SecureChannel } from '../transport/channel.ts';
 import { dial } from '../transport/dial.ts';
 import { type CloseReason, HandshakeError } from '../transport/errors.ts';
-import { modesOf, XXHFS } from '../transport/mode.ts';
+import { modesOf, RESUMPTION, XXHFS } from '../transport/mode.ts';
 import { StaticKey } from '../transport/statickey.ts';
+import type { Ticket } from '../transport/ticket.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
+import { Resumption, type TakenTicket } from './resumption.ts';
 import { blockedError } from './revokederror.ts';
 import type { Dialled } from './upstream.ts';
 import { remoteOf } from './wire.ts';
@@ -44,6 +46,10 @@ export interface PeerSessionsOptions {
   readonly lagMs: () => number;
   /** Peers with whom there is no session. */
   readonly blocks: Blocks;
+  /** Counts the changes of policy: a session that was founded under another is not resumed. */
+  readonly policyGeneration?: () => number;
+  /** What else forbids a session to be resumed. */
+  readonly mayResume?: (session: Session) => boolean;
   /** A session has ended: what was kept for it can go. */
   readonly onSessionEnded: (sessionId: string) => void;
 }
@@ -67,11 +73,22 @@ export interface CutConnection {
   readonly lastRecord: number;
 }
 
+/** Whom to connect to. */
+interface Destination {
+  readonly service: string;
+  readonly host: string;
+  readonly port: number;
+  readonly expectedPeer: string;
+}
+
+const CLOSED_IN_ORDER: readonly CloseReason[] = ['peer-closed', 'local-closed', 'close-timeout'];
+
 export class PeerSessions {
   readonly manager: SessionManager;
   readonly #context: RelayContext;
   readonly #options: PeerSessionsOptions;
   readonly #staticKey: StaticKey;
+  readonly #resumption: Resumption;
   readonly #dialling = new AbortController();
   /** The open connections of each session, by its id. */
   readonly #connections = new Map<string, Set<PeerConnection>>();
@@ -91,6 +108,20 @@ export class PeerSessions {
       onEvent: (event) => this.#onEvent(event),
       onListenerError: (error) => context.log.error({ error: String(error) }, 'a session listener failed'),
     });
+    const { crypto, session, identity, bundle, blocks, policyGeneration, mayResume } = options;
+    this.#resumption = new Resumption({
+      crypto,
+      clock: context.clock,
+      manager: this.manager,
+      metrics: context.metrics,
+      session,
+      circumstances: () => ({
+        identity: identity(),
+        bundleGeneration: bundle().generation,
+        policyGeneration: policyGeneration?.() ?? 0,
+      }),
+      mayResume: (each) => !blocks.has(each.peer) && mayResume?.(each) !== false,
+    });
   }
 
   /** Takes connections from peers; `onPeer` gets those whose handshake and session are good. */
@@ -107,6 +138,7 @@ export class PeerSessions {
       instance,
       lagMs,
       isBlocked: (peer) => this.#options.blocks.has(peer),
+      tickets: this.#resumption,
       onChannel: (channel) => {
         const peer = this.#admit(channel);
         if (peer !== undefined) onPeer(peer);
@@ -135,8 +167,7 @@ export class PeerSessions {
       return this.#begin(channel, 'inbound', undefined);
     } catch (error) {
       if (!(error instanceof SessionError)) throw error;
-      channel.session.key.wipe();
-      channel.destroy('refused', error.message);
+      discard(channel, error.message);
       this.#handshakeFailed('inbound', remoteOf(channel), error.code, error.message, spiffeId);
       return undefined;
     }
@@ -144,14 +175,37 @@ export class PeerSessions {
 
   #refuseBlocked(channel: SecureChannel, direction: 'inbound' | 'outbound', peer: string): RelayError {
     const error = blockedError(peer);
-    channel.session.key.wipe();
-    channel.destroy('refused', error.message);
+    discard(channel, error.message);
     this.#handshakeFailed(direction, remoteOf(channel), 'peer-blocked', error.message, peer);
     return error;
   }
 
-  /** Opens a session with the peer at an address. Rejects with RelayError. */
+  /**
+   * Connects to the peer at an address: joins the session that there is with it, if it may be resumed, or else opens one.
+   * Rejects with RelayError.
+   */
   async dial(service: string, host: string, port: number, expectedPeer: string): Promise<Dialled> {
+    const to: Destination = { service, host, port, expectedPeer };
+    const spot = `${service} ${host} ${port} ${expectedPeer}`;
+    let taken: TakenTicket | undefined;
+    const takeTicket = (): Ticket | undefined => {
+      taken = this.#resumption.take(spot);
+      return taken?.ticket;
+    };
+    let dialled: Dialled;
+    try {
+      dialled = await this.#dial(to, spot, takeTicket);
+    } catch (error) {
+      // The session may have ended, here or there, while it was being resumed: that shall cost nobody a call.
+      if (taken === undefined || !endedMeanwhile(error)) throw error;
+      dialled = await this.#dial(to, spot, takeTicket);
+    }
+    if (taken !== undefined && dialled.session !== taken.session) this.#resumption.declined(taken);
+    return dialled;
+  }
+
+  async #dial(to: Destination, spot: string, takeTicket: () => Ticket | undefined): Promise<Dialled> {
+    const { service, host, port, expectedPeer } = to;
     const { identity, bundle, crypto, handshake, records, postQuantum, instance, blocks } = this.#options;
     if (blocks.has(expectedPeer)) throw blockedError(expectedPeer);
     const where = remoteOf({ remoteAddress: host, remotePort: port });
@@ -170,6 +224,7 @@ export class PeerSessions {
         limits: { handshake, records },
         modes: modesOf(postQuantum),
         instance,
+        takeTicket,
         signal: this.#dialling.signal,
       });
     } catch (error) {
@@ -179,11 +234,10 @@ export class PeerSessions {
     this.#context.metrics.handshakeDuration.of('outbound').observe(seconds);
     if (blocks.has(expectedPeer)) throw this.#refuseBlocked(channel, 'outbound', expectedPeer);
     try {
-      const peer = this.#begin(channel, 'outbound', service);
+      const peer = this.#begin(channel, 'outbound', service, spot);
       return { wire: channel, session: peer.session, remote: peer.remote };
     } catch (cause) {
-      channel.session.key.wipe();
-      channel.destroy('refused');
+      discard(channel, '');
       throw new RelayError('sessions-full', `no session with ${service} could be opened: ${String(cause)}`, {
         cause,
       });
@@ -219,15 +273,61 @@ export class PeerSessions {
     this.#context.log.warn({ direction, remote, reason, detail, peer }, 'handshake failed');
   }
 
-  /** Makes the session of a channel that is up. Throws SessionError; the channel is then still the caller's. */
+  /** Puts a channel that is up on its session. Throws SessionError; the channel is then still the caller's. */
   #begin(
     channel: SecureChannel,
     direction: 'inbound' | 'outbound',
     serviceId: string | undefined,
+    spot?: string,
   ): PeerConnection {
     const { recorder, metrics } = this.#context;
+    const resumes = channel.session.mode === RESUMPTION.id;
+    const session = resumes ? this.#resumption.join(channel) : this.#found(channel, direction, serviceId);
+    session.attach();
+    if (!resumes) this.#resumption.founded(channel, session, spot);
+    this.#resumption.exchange(channel, session);
+    channel.tally = session.counters;
+    const remote = remoteOf(channel);
+    const connection = { channel, session, remote };
+    const { id } = session;
+    const connections = this.#connections.get(id);
+    if (connections === undefined) this.#connections.set(id, new Set([connection]));
+    else connections.add(connection);
+    metrics.handshakes.of(direction, 'ok').inc();
+    metrics.handshakeModes.of(direction, `${channel.session.mode}`).inc();
+    metrics.connections.of('peer').inc();
+    metrics.connectionsOpen.of('peer').inc();
+    if (resumes) {
+      metrics.sessionsResumed.of(direction).inc();
+      recorder.record({
+        type: 'session.resumed',
+        sessionId: id,
+        peer: session.peer,
+        direction,
+        connections: session.connections,
+        expiresAt: new Date(session.expiresAt).toISOString(),
+      });
+    } else {
+      recorder.record({
+        type: 'session.created',
+        sessionId: id,
+        peer: session.peer,
+        direction,
+        mode: channel.session.mode,
+        expiresAt: new Date(session.expiresAt).toISOString(),
+      });
+    }
+    recorder.record({ type: 'connection.opened', side: 'peer', remote, sessionId: id });
+    channel.onRekey = (way, cause) => {
+      metrics.rekeys.of(way === 'send' ? 'out' : 'in').inc();
+      recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
+    };
+    return connection;
+  }
+
+  #found(channel: SecureChannel, direction: 'inbound' | 'outbound', serviceId: string | undefined): Session {
     const { id, key, mode } = channel.session;
-    const session = this.manager.create({
+    return this.manager.create({
       id,
       sessionKey: key,
       peer: channel.peer.spiffeId,
@@ -236,31 +336,6 @@ export class PeerSessions {
       postQuantum: mode === XXHFS.id,
       notAfter: Math.min(channel.peer.notAfter, this.#options.identity().notAfter),
     });
-    session.attach();
-    channel.tally = session.counters;
-    const remote = remoteOf(channel);
-    const connection = { channel, session, remote };
-    const connections = this.#connections.get(id);
-    if (connections === undefined) this.#connections.set(id, new Set([connection]));
-    else connections.add(connection);
-    metrics.handshakes.of(direction, 'ok').inc();
-    metrics.handshakeModes.of(direction, `${mode}`).inc();
-    metrics.connections.of('peer').inc();
-    metrics.connectionsOpen.of('peer').inc();
-    recorder.record({
-      type: 'session.created',
-      sessionId: id,
-      peer: session.peer,
-      direction,
-      mode,
-      expiresAt: new Date(session.expiresAt).toISOString(),
-    });
-    recorder.record({ type: 'connection.opened', side: 'peer', remote, sessionId: id });
-    channel.onRekey = (way, cause) => {
-      metrics.rekeys.of(way === 'send' ? 'out' : 'in').inc();
-      recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
-    };
-    return connection;
   }
 
   /**
@@ -277,7 +352,10 @@ export class PeerSessions {
     });
   }
 
-  /** A connection of a session has closed; the session ends with its last. */
+  /**
+   * A connection of a session has closed. If it was the last, the session rests and may be resumed; but it ends if both
+   * sides have agreed to close: then neither keeps it.
+   */
   closed(session: Session, remote: string, reason: CloseReason, detail: string): void {
     this.#context.metrics.connectionsOpen.of('peer').dec();
     this.#context.metrics.connectionsClosed.of('peer', reason).inc();
@@ -290,6 +368,7 @@ export class PeerSessions {
       detail,
     });
     this.#forgetClosed(session.id);
+    if (session.connections === 1 && CLOSED_IN_ORDER.includes(reason)) session.resumable = false;
     session.detach(reason);
   }
 
@@ -308,6 +387,7 @@ export class PeerSessions {
     } else if (event.type === 'disposed') {
       const { session, reason, outcome, counters } = event;
       metrics.sessionsClosed.of(reason).inc();
+      this.#resumption.ended(session.id);
       this.#options.onSessionEnded(session.id);
       // Whoever revoked it records that, with the receipt.
       if (session.revocation !== undefined) return;
@@ -343,4 +423,16 @@ export class PeerSessions {
       this.#staticKey.close();
     }
   }
+}
+
+/** Ends a channel that got no session; the key of one that it would have joined is not its own. */
+function discard(channel: SecureChannel, detail: string): void {
+  if (channel.session.mode !== RESUMPTION.id) channel.session.key.wipe();
+  channel.destroy('refused', detail);
+}
+
+/** Whether a handshake was good and its connection got no session all the same. */
+function endedMeanwhile(error: unknown): boolean {
+  const cause = error instanceof RelayError ? error.cause : undefined;
+  return cause instanceof SessionError || (cause instanceof HandshakeError && cause.code === 'not-confirmed');
 }

@@ -81,6 +81,7 @@ export const REST: Readonly<Partial<Record<SessionReason, 'disconnected' | 'erro
   'local-closed': 'disconnected',
   'close-timeout': 'error',
   truncated: 'error',
+  'heartbeat-timeout': 'error',
   'bad-record': 'error',
   'record-timeout': 'error',
   'socket-error': 'error',

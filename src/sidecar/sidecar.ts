@@ -32,6 +32,7 @@ import { PeerSessions } from '../relay/sessions.ts';
 import { Upstream, type UpstreamConnection } from '../relay/upstream.ts';
 import { Blocks } from '../session/blocks.ts';
 import type { SessionManager } from '../session/manager.ts';
+import type { Session } from '../session/session.ts';
 import { EventLoopLag } from '../telemetry/eventlooplag.ts';
 import { type Logger, silentLogger } from '../telemetry/log.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -115,7 +116,8 @@ export class Sidecar {
         egress: parts.context.callsOpen('egress'),
         ingress: parts.context.callsOpen('ingress'),
       }),
-      sessionsOpen: () => this.#sessionsOpen(),
+      sessionsOpen: () => this.#countSessions(() => true),
+      sessionsDisconnected: () => this.#countSessions(({ connections }) => connections === 0),
       handshakesHalfOpen: () => parts.ingress.halfOpen,
       peersBlocked: () => parts.revocation.blocked().length,
       audit: () => parts.context.recorder.stats(),
@@ -252,9 +254,9 @@ export class Sidecar {
     };
   }
 
-  #sessionsOpen(): { inbound: number; outbound: number } {
+  #countSessions(where: (session: Session) => boolean): { inbound: number; outbound: number } {
     let inbound = 0;
-    const sessions = this.#parts.sessions.manager.getSessionsByLastUsed();
+    const sessions = this.#parts.sessions.manager.getSessionsByLastUsed(where);
     for (const { direction } of sessions) if (direction === 'inbound') inbound++;
     return { inbound, outbound: sessions.length - inbound };
   }

@@ -40,7 +40,17 @@ export const DEFINITIONS = {
   hauberk_errors_total: counter('Answers made by this sidecar, by `hauberk-error` code', 'code'),
 
   hauberk_sessions_open: gauge('Sessions now', 'direction'),
+  hauberk_sessions_disconnected: gauge(
+    'Those of them without a connection, which wait to be resumed or for their end',
+    'direction',
+  ),
   hauberk_sessions_created_total: counter('Sessions that came of a handshake', 'direction'),
+  hauberk_sessions_resumed_total: counter('Connections that joined a session with a ticket', 'direction'),
+  hauberk_tickets_refused_total: counter(
+    'Tickets that led to a full handshake: of peers (`unknown`, `policy`, `forged`), or our own (`declined`)',
+    'direction',
+    'reason',
+  ),
   hauberk_sessions_closed_total: counter('Sessions that ended, by reason', 'reason'),
   hauberk_rekeys_total: counter('Changes to the next key', 'flow'),
   hauberk_records_total: counter('Encrypted records', 'flow'),

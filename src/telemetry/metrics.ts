@@ -41,6 +41,7 @@ export class CallSeries {
 export interface MetricSources {
   callsOpen?(): { readonly egress: number; readonly ingress: number };
   sessionsOpen?(): { readonly inbound: number; readonly outbound: number };
+  sessionsDisconnected?(): { readonly inbound: number; readonly outbound: number };
   handshakesHalfOpen?(): number;
   peersBlocked?(): number;
   limitStore?(): { readonly store: string; readonly up: boolean };
@@ -83,6 +84,10 @@ export class Metrics {
   readonly retries = family<[direction: CallDirection]>('hauberk_calls_retried_total');
   readonly errors = family<[code: string]>('hauberk_errors_total');
   readonly sessionsCreated = family<[direction: SessionDirection]>('hauberk_sessions_created_total');
+  readonly sessionsResumed = family<[direction: SessionDirection]>('hauberk_sessions_resumed_total');
+  readonly ticketsRefused = family<[direction: SessionDirection, reason: string]>(
+    'hauberk_tickets_refused_total',
+  );
   readonly sessionsClosed = family<[reason: string]>('hauberk_sessions_closed_total');
   readonly rekeys = family<[flow: Flow]>('hauberk_rekeys_total');
   readonly records = family<[flow: Flow]>('hauberk_records_total');
@@ -177,7 +182,10 @@ export class Metrics {
     hauberk_calls_retried_total: () => this.retries.samples(),
     hauberk_errors_total: () => this.errors.samples(),
     hauberk_sessions_open: () => byLabel('direction', this.#sources.sessionsOpen?.()),
+    hauberk_sessions_disconnected: () => byLabel('direction', this.#sources.sessionsDisconnected?.()),
     hauberk_sessions_created_total: () => this.sessionsCreated.samples(),
+    hauberk_sessions_resumed_total: () => this.sessionsResumed.samples(),
+    hauberk_tickets_refused_total: () => this.ticketsRefused.samples(),
     hauberk_sessions_closed_total: () => this.sessionsClosed.samples(),
     hauberk_rekeys_total: () => this.rekeys.samples(),
     hauberk_records_total: () => this.records.samples(),

@@ -35,8 +35,8 @@ export interface DialOptions {
   readonly instance?: Buffer;
   /** Whether the channel's onTicket shall get tickets. */
   readonly tickets?: boolean;
-  /** A ticket to try first. It counts as used from now on, whatever comes of the dial. */
-  readonly ticket?: Ticket | undefined;
+  /** Takes a ticket to try first: asked once the TCP connection is there. Implies `tickets`. */
+  readonly takeTicket?: () => Ticket | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -62,7 +62,7 @@ export function dial(options: DialOptions): Promise<SecureChannel> {
       instance: options.instance,
       expectedPeer: options.expectedPeer,
       tickets: options.tickets,
-      ticket: options.ticket,
+      takeTicket: options.takeTicket,
     });
     const socket = openSocket({
       host,

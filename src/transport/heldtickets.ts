@@ -8,6 +8,14 @@ interface HeldTicket {
   readonly endsAt: number;
 }
 
+/** What a ticket's use depends on. */
+export interface TicketedSession {
+  readonly id: string;
+  readonly openCalls: number;
+  /** Whether it was last used before a moment of the monotonic clock. */
+  usedBefore(moment: number): boolean;
+}
+
 /** The tickets that this sidecar has been given as an initiator, by session. In memory only. */
 export class HeldTickets {
   /** By session id, the oldest first. */
@@ -25,13 +33,14 @@ export class HeldTickets {
 
   /**
    * Takes out the newest ticket that the responder still honours, by its own word: a ticket is deleted before it is sent.
-   * `lastActivity` is when the session was last used; all times are of the monotonic clock, in milliseconds.
+   * `now` is of the monotonic clock, in milliseconds.
    */
-  take(sessionId: string, lastActivity: number, now: number): Buffer | undefined {
-    const held = this.#bySession.get(sessionId);
+  take(session: TicketedSession, now: number): Buffer | undefined {
+    const held = this.#bySession.get(session.id);
     for (let ticket = held?.pop(); ticket !== undefined; ticket = held?.pop()) {
-      if (held?.length === 0) this.#bySession.delete(sessionId);
-      if (now < ticket.endsAt && now < lastActivity + ticket.idleMs) return Buffer.from(ticket.id, 'latin1');
+      if (held?.length === 0) this.#bySession.delete(session.id);
+      const idle = session.openCalls === 0 && session.usedBefore(now - ticket.idleMs);
+      if (now < ticket.endsAt && !idle) return Buffer.from(ticket.id, 'latin1');
     }
     return undefined;
   }

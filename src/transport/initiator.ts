@@ -27,8 +27,8 @@ export interface InitiatorOptions extends HandshakeOptions {
   readonly expectedPeer: string;
   /** Whether to offer mode 2, so that the responder sends tickets. */
   readonly tickets?: boolean | undefined;
-  /** A ticket to begin with; implies `tickets`. */
-  readonly ticket?: Ticket | undefined;
+  /** Takes a ticket to begin with, just before it is sent; implies `tickets`. */
+  readonly takeTicket?: (() => Ticket | undefined) | undefined;
 }
 
 /** The initiator's side of a handshake, a pure state machine. */
@@ -49,17 +49,19 @@ export class Initiator implements HandshakeMachine {
     assertCurrent(options.identity, options.now());
     const mode = options.modes[0];
     if (mode === undefined) throw new HandshakeError('mode-refused', 'Policy allows no mode of HBK/1');
-    const { ticket, tickets = ticket !== undefined, modes, expectedPeer, now } = options;
+    const { modes, takeTicket, tickets = takeTicket !== undefined } = options;
     this.#options = options;
     this.#offered = offeredModes(tickets ? [...modes, RESUMPTION] : modes);
-    const fits =
-      ticket?.resumable.peer.spiffeId === expectedPeer && mayBeResumed(ticket.resumable, modes, now());
-    this.#ticket = fits ? ticket : undefined;
-    this.#mode = fits ? RESUMPTION : mode;
+    this.#mode = mode;
   }
 
   start(): Buffer {
-    this.#first = this.#attempt(this.#mode);
+    const { modes, takeTicket, expectedPeer, now } = this.#options;
+    const ticket = takeTicket?.();
+    const fits =
+      ticket?.resumable.peer.spiffeId === expectedPeer && mayBeResumed(ticket.resumable, modes, now());
+    this.#ticket = fits ? ticket : undefined;
+    this.#first = this.#attempt(fits ? RESUMPTION : this.#mode);
     return this.#first;
   }
 

@@ -28,8 +28,8 @@ export interface TicketOffice {
   find(id: Buffer): Resumable | undefined;
   /** The ticket's holder has proven itself: nobody may use it again. */
   redeem(id: Buffer): void;
-  /** Somebody had a ticket's id and not its key. */
-  forged(id: Buffer): void;
+  /** A ticket that find() had was refused: its founding handshake does not do any more, or message 1 is not by its holder. */
+  refused(id: Buffer, reason: 'policy' | 'forged'): void;
 }
 
 export interface ResponderOptions extends HandshakeOptions {
@@ -119,6 +119,7 @@ export class Responder implements HandshakeMachine {
     const id = hello.subarray(-TICKET_ID_LENGTH);
     const found = tickets?.find(id);
     const resumable = found !== undefined && mayBeResumed(found, modes, now()) ? found : undefined;
+    if (found !== undefined && resumable === undefined) tickets?.refused(id, 'policy');
     const psk =
       resumable === undefined
         ? new Secret(crypto.randomBytes(KEY_LENGTH))
@@ -134,7 +135,7 @@ export class Responder implements HandshakeMachine {
     const payload = payloadOf(noise, message1);
     if (resumable === undefined) return undefined;
     if (payload === undefined) {
-      tickets?.forged(id);
+      tickets?.refused(id, 'forged');
       return undefined;
     }
     tickets?.redeem(id);

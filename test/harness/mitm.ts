@@ -22,24 +22,35 @@ export interface Unit {
 export type Meddler = (unit: Unit, link: Link) => Buffer | undefined;
 
 const HELLO = 12; // bytes
+const TICKET = 16; // in mode 2
+const MODE_AT = 5; // in CLIENT_HELLO
+const RESUMPTION = 2; // mode
+const RETRY = 2; // frame type
+const HELLO_BEGINS = 0x48; // 'H': no frame has this type
 const FRAME_HEADER = 3; // type u8, length u16
 const RECORD_HEADER = 2; // length u16
 
-const HELLO_BEGINS = 0x48; // 'H': no frame has this type
-const RETRY = 2; // frame type
+/** What is due of a handshake: messages 1 and 3 go up, message 2 comes down; a ticket or a RETRY changes that. */
+class Due {
+  readonly frames: Record<Direction, number> = { up: 2, down: 1 };
 
-/** Handshake frames of each direction: messages 1 and 3, message 2. A RETRY adds one to each. */
-const FRAMES: Readonly<Record<Direction, number>> = { up: 2, down: 1 };
+  seen({ kind, index, bytes }: Unit): void {
+    if (kind === 'hello' && bytes[MODE_AT] === RESUMPTION) this.frames.up = 1;
+    if (kind === 'hello' && index > 0) this.frames.up = 3;
+    if (kind === 'frame' && bytes[0] === RETRY) this.frames.down = 2;
+  }
+}
 
 /** Cuts one direction of a connection between sidecars into its units. */
 class Splitter {
   readonly #direction: Direction;
+  readonly #due: Due;
   readonly #counts = { hello: 0, frame: 0, record: 0 };
   #bytes: Buffer = Buffer.alloc(0);
-  #retried = false;
 
-  constructor(direction: Direction) {
+  constructor(direction: Direction, due: Due) {
     this.#direction = direction;
+    this.#due = due;
   }
 
   push(chunk: Buffer): Unit[] {
@@ -49,30 +60,26 @@ class Splitter {
       const kind = this.#next();
       const length = this.#length(kind);
       if (length === undefined || this.#bytes.length < length) return units;
-      units.push({
-        direction: this.#direction,
-        kind,
-        index: this.#counts[kind]++,
-        bytes: Buffer.from(this.#bytes.subarray(0, length)),
-      });
+      const bytes = Buffer.from(this.#bytes.subarray(0, length));
+      const unit = { direction: this.#direction, kind, index: this.#counts[kind]++, bytes };
+      this.#due.seen(unit);
+      units.push(unit);
       this.#bytes = this.#bytes.subarray(length);
     }
   }
 
   #next(): 'hello' | 'frame' | 'record' {
     const { hello, frame } = this.#counts;
-    const first = this.#bytes[0];
-    if (this.#direction === 'up') {
-      if (hello === 0 || (hello === 1 && frame === 1 && first === HELLO_BEGINS)) return 'hello';
-      return frame < FRAMES.up + hello - 1 ? 'frame' : 'record';
-    }
-    if (frame === 1 && this.#retried) return 'frame';
-    this.#retried = frame === 0 && first === RETRY;
-    return frame < FRAMES.down ? 'frame' : 'record';
+    const again = hello === 1 && frame === 1 && this.#bytes[0] === HELLO_BEGINS;
+    if (this.#direction === 'up' && (hello === 0 || again)) return 'hello';
+    return frame < this.#due.frames[this.#direction] ? 'frame' : 'record';
   }
 
   #length(kind: 'hello' | 'frame' | 'record'): number | undefined {
-    if (kind === 'hello') return HELLO;
+    if (kind === 'hello') {
+      if (this.#bytes.length < HELLO) return undefined;
+      return this.#bytes[MODE_AT] === RESUMPTION ? HELLO + TICKET : HELLO;
+    }
     const header = kind === 'frame' ? FRAME_HEADER : RECORD_HEADER;
     return this.#bytes.length < header ? undefined : header + this.#bytes.readUInt16BE(header - 2);
   }
@@ -157,12 +164,13 @@ export class Mitm {
     const server = this.#keep(connectTo(this.target));
     const link = new Link(this.#keep(client), server);
     this.links.push(link);
-    this.#pump(link, 'up', client, server);
-    this.#pump(link, 'down', server, client);
+    const due = new Due();
+    this.#pump(link, 'up', client, server, due);
+    this.#pump(link, 'down', server, client, due);
   }
 
-  #pump(link: Link, direction: Direction, from: Socket, to: Socket): void {
-    const splitter = this.#raw ? undefined : new Splitter(direction);
+  #pump(link: Link, direction: Direction, from: Socket, to: Socket, due: Due): void {
+    const splitter = this.#raw ? undefined : new Splitter(direction, due);
     let chunks = 0;
     from.on('data', (chunk: Buffer) => {
       const units = splitter?.push(chunk) ?? [

@@ -167,7 +167,7 @@ describe('what breaks mid-call', () => {
       expect(each.details).toContain('greeter.shop');
     }
     await app.saw('Hang', 'cancelled');
-    const closed = await web.audit.event('session.closed');
+    const closed = await web.audit.event('connection.closed', ({ side }) => side === 'peer');
     expect(['truncated', 'socket-error']).toContain(closed.reason);
   });
 

@@ -39,8 +39,8 @@ beforeEach(async () => {
 afterEach(() => bench.close());
 
 /** Both ends of a connection, and the tickets that the client gets, as they come. */
-async function connect(options: { ticket?: Ticket; port?: number } = {}) {
-  const channel = await bench.dial({ tickets: true, ...options });
+async function connect({ ticket, ...options }: { ticket?: Ticket; port?: number } = {}) {
+  const channel = await bench.dial({ takeTicket: () => ticket, ...options });
   const tickets = new Queue<NewTicket>();
   channel.onTicket = (ticket) => tickets.push(ticket);
   return { client: new Party(channel), server: new Party(await bench.channels.next()), tickets };
@@ -122,7 +122,7 @@ describe('a new connection with a ticket', () => {
           if (direction === 'up' && at === 0) resolve(Buffer.from(chunk));
           return undefined;
         })
-        .then((port) => bench.dial({ tickets: true, ticket, port }).catch(() => {}));
+        .then((port) => bench.dial({ takeTicket: () => ticket, port }).catch(() => {}));
     });
     const thief = await bench.raw();
     const before = office.tickets.size;

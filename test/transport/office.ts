@@ -6,7 +6,7 @@ import { crypto } from './world.ts';
 /** What a responder keeps of its sessions. */
 export class Office implements TicketOffice {
   readonly tickets = new IssuedTickets<{ readonly id: string; readonly resumable: Resumable }>(crypto);
-  readonly forgeries: Buffer[] = [];
+  readonly refusals: string[] = [];
 
   /** A ticket for the session, as the other end gets it. */
   issue(here: Resumable, there: Resumable): Ticket {
@@ -21,7 +21,7 @@ export class Office implements TicketOffice {
     this.tickets.delete(id);
   }
 
-  forged(id: Buffer): void {
-    this.forgeries.push(id);
+  refused(_id: Buffer, reason: string): void {
+    this.refusals.push(reason);
   }
 }

@@ -73,20 +73,25 @@ describe('a responder’s tickets', () => {
 
 describe('an initiator’s tickets', () => {
   const MONOTONIC = 5_000;
+  const session = (sessionId: string, lastActivity = MONOTONIC, openCalls = 0) => ({
+    id: sessionId,
+    openCalls,
+    usedBefore: (moment: number) => lastActivity <= moment,
+  });
 
   it('are taken once, the newest first', () => {
     const tickets = new HeldTickets();
     for (const n of [1, 2]) tickets.keep('one', ticket(n), MONOTONIC);
     tickets.keep('two', ticket(3), MONOTONIC);
-    const take = () => tickets.take('one', MONOTONIC, MONOTONIC);
+    const take = () => tickets.take(session('one'), MONOTONIC);
     expect([take(), take(), take()]).toEqual([id(2), id(1), undefined]);
-    expect(tickets.count('two')).toBe(1);
+    expect([tickets.count('one'), tickets.count('two')]).toEqual([0, 1]);
   });
 
   it('are four a session: of more the oldest goes', () => {
     const tickets = new HeldTickets();
     for (let n = 1; n <= 6; n++) tickets.keep('one', ticket(n), MONOTONIC);
-    const taken = Array.from({ length: 5 }, () => tickets.take('one', MONOTONIC, MONOTONIC));
+    const taken = Array.from({ length: 5 }, () => tickets.take(session('one'), MONOTONIC));
     expect(taken).toEqual([id(6), id(5), id(4), id(3), undefined]);
   });
 
@@ -94,22 +99,24 @@ describe('an initiator’s tickets', () => {
     const tickets = new HeldTickets();
     const keep = () => tickets.keep('one', ticket(1, 10, 100), MONOTONIC);
     keep();
-    expect(tickets.take('one', MONOTONIC, MONOTONIC + 10_000)).toBeUndefined();
+    expect(tickets.take(session('one'), MONOTONIC + 10_000)).toBeUndefined();
+    // Use slides the idle time, not the absolute one; a call stops it.
     keep();
-    // Use slides the idle time, not the absolute one.
-    expect(tickets.take('one', MONOTONIC + 95_000, MONOTONIC + 99_999)).toEqual(id(1));
+    expect(tickets.take(session('one', MONOTONIC + 95_000), MONOTONIC + 99_999)).toEqual(id(1));
     keep();
-    expect(tickets.take('one', MONOTONIC + 95_000, MONOTONIC + 100_000)).toBeUndefined();
+    expect(tickets.take(session('one', MONOTONIC, 1), MONOTONIC + 99_999)).toEqual(id(1));
+    keep();
+    expect(tickets.take(session('one', MONOTONIC + 95_000, 1), MONOTONIC + 100_000)).toBeUndefined();
     // One that is over leaves older ones that are not.
     tickets.keep('one', ticket(2, 10, 100), MONOTONIC);
     tickets.keep('one', ticket(3, 0, 0), MONOTONIC);
-    expect(tickets.take('one', MONOTONIC, MONOTONIC + 1)).toEqual(id(2));
+    expect(tickets.take(session('one'), MONOTONIC + 1)).toEqual(id(2));
   });
 
   it('end with their session', () => {
     const tickets = new HeldTickets();
     tickets.keep('one', ticket(1), MONOTONIC);
     tickets.forget('one');
-    expect([tickets.count('one'), tickets.take('one', MONOTONIC, MONOTONIC)]).toEqual([0, undefined]);
+    expect([tickets.count('one'), tickets.take(session('one'), MONOTONIC)]).toEqual([0, undefined]);
   });
 });
