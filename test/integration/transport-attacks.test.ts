@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { loadCryptoProvider } from '../../src/crypto/provider.ts';
 import type { HandshakeError } from '../../src/transport/errors.ts';
 import { DATA } from '../../src/transport/record.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
@@ -461,6 +462,15 @@ describe('an initiator', () => {
     const impostor = await Bench.open({ identity: () => identity }, trust);
     expect(await failure(impostor.dial())).toMatchObject({ code: 'untrusted-peer', peer: undefined });
     await impostor.close();
+  });
+
+  it('that cannot even begin fails its dial, and nothing else', async () => {
+    const crypto = await loadCryptoProvider('native'); // without ML-KEM, which mode 1 needs
+    expect(await failure(bench.dial({ crypto }))).toMatchObject({
+      code: 'internal-error',
+      cause: { code: 'provider-not-loaded' },
+    });
+    expect((await bench.refusals.next()).reason).toBe('connection-lost');
   });
 
   it('does not begin with an expired identity', async () => {
