@@ -29,7 +29,8 @@ const LAST_WORDS_MS = 200;
 /** The listeners of the admin API. What serves them is loaded by their first connection. */
 export class AdminApi {
   readonly #options: AdminApiOptions;
-  readonly #connections = new ConnectionCap(MAX_CONNECTIONS);
+  /** Each listener's own: strangers on loopback do not close connections of the Unix socket. */
+  readonly #connections = new Map<Listener, ConnectionCap>();
   readonly #servers = new Map<Listener, Promise<{ inject(socket: Socket): void }>>();
   #listeners: readonly Listener[] = [];
   #service: Promise<AdminService> | undefined;
@@ -61,7 +62,7 @@ export class AdminApi {
   }
 
   #accept(socket: Socket, listener: Listener): void {
-    this.#connections.add(socket);
+    this.#capOf(listener).add(socket);
     socket.on('error', () => socket.destroy());
     // A FIN ends the connection: Node's HTTP/2 would leave our half of it open for ever.
     socket.allowHalfOpen = false;
@@ -72,6 +73,15 @@ export class AdminApi {
         socket.destroy();
       },
     );
+  }
+
+  #capOf(listener: Listener): ConnectionCap {
+    let cap = this.#connections.get(listener);
+    if (cap === undefined) {
+      cap = new ConnectionCap(MAX_CONNECTIONS);
+      this.#connections.set(listener, cap);
+    }
+    return cap;
   }
 
   #serverOf(listener: Listener): Promise<{ inject(socket: Socket): void }> {
@@ -95,11 +105,12 @@ export class AdminApi {
   /** Lets watchers have what was recorded last, then ends everything. Never rejects. */
   async close(): Promise<void> {
     const service = await this.#service?.catch(() => undefined);
-    if (service !== undefined && this.#connections.open > 0) {
+    const caps = [...this.#connections.values()];
+    if (service !== undefined && caps.some(({ open }) => open > 0)) {
       service.endWatches();
       await new Promise<void>((resolve) => this.#options.clock.after(LAST_WORDS_MS, resolve));
     }
-    this.#connections.destroy();
+    for (const cap of caps) cap.destroy();
     for (const listener of this.#listeners) listener.destroy();
     service?.close();
   }

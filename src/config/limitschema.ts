@@ -82,7 +82,7 @@ export const RECORDS = mapping(
     rekeyAfter: duration('1m', '24h', { description: '... or this long.', default: '1h' }),
     maxRecordsPerSecond: count(100, 10_000_000, 'records a second', {
       description: 'Records that one connection may bring; more end it.',
-      default: 100_000,
+      default: 200_000,
     }),
   },
   { description: 'Limits on the encrypted records of a connection.' },
@@ -194,7 +194,7 @@ export const HTTP2 = mapping(
     maxFramesPerSecond: count(1_000, 100_000_000, 'frames a second', {
       description:
         'Frames of any kind that one connection may bring; more end it. Inside a session, the calls of all apps count together.',
-      default: 2_000_000,
+      default: 5_000_000,
     }),
     queuedControlFrames: count(10, 1_000_000, 'frames', {
       description: 'Control frames that wait to be sent on a connection.',

@@ -50,7 +50,7 @@ export const DEFAULT_RECORD_LIMITS: RecordLimits = {
   rekeyRecords: 2 ** 20,
   rekeyBytes: 32 * 2 ** 30,
   rekeyAfterMs: 3_600_000,
-  maxRecordsPerSecond: 100_000,
+  maxRecordsPerSecond: 200_000,
   maxKeyRecords: 2 ** 22,
   keyUpdateRecords: 2 ** 10,
   keyUpdateMs: 1_000,

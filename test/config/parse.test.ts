@@ -79,7 +79,7 @@ it('a file with only the required keys has the defaults of the design', () => {
       sessionHeaderTableSize: 65_536,
       floodFrames: 200,
       floodWindowMs: 10_000,
-      maxFramesPerSecond: 2_000_000,
+      maxFramesPerSecond: 5_000_000,
       queuedControlFrames: 1_000,
       settingsEntries: 32,
       stallTimeoutMs: 60_000,
@@ -112,7 +112,7 @@ it('a file with only the required keys has the defaults of the design', () => {
       rekeyRecords: 2 ** 20,
       rekeyBytes: 32 * 2 ** 30,
       rekeyAfterMs: 3_600_000,
-      maxRecordsPerSecond: 100_000,
+      maxRecordsPerSecond: 200_000,
     }, // section 5
     pool: {
       size: 8,
