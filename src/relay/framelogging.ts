@@ -37,6 +37,7 @@ export class FrameLogging {
     connection.frameLog = this.#on.get(session)?.log;
     return () => {
       joined.delete(connection);
+      connection.frameLog = undefined;
       if (joined.size === 0) this.#connections.delete(session);
     };
   }

@@ -161,6 +161,7 @@ describe('filters of sessions', () => {
     expect(found({ direction: 'INBOUND' })).toEqual([web.id]);
     expect(found({ direction: 'OUTBOUND', service: 'web' })).toEqual([]);
     expect(found({ states: ['active'] })).toEqual([api.id]);
+    expect(found({ states: ['active'], peer: WEB })).toEqual([]);
     expect(found({ states: ['active', 'connected'] })).toEqual([web.id, api.id]);
     expect(found({ metadata: { tenant: 'acme', tier: '3', on: 'true' } })).toEqual([web.id]);
     expect(found({ metadata: { tenant: 'acme', tier: '4' } })).toEqual([]);

@@ -46,9 +46,10 @@ describe('the log of frames', () => {
     peer.write(ping());
     expect(frames()).toHaveLength(2);
     leave();
+    peer.write(ping());
+    expect(frames()).toEqual([]);
     logging.set(session, false);
     logging.set(session, true);
-    peer.connection.frameLog = undefined;
     peer.write(ping());
     expect(frames()).toEqual([]);
   });
