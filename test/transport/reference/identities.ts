@@ -88,7 +88,7 @@ export async function makeTestTrust(): Promise<TestTrust> {
       algorithm: 0x0403,
       privateKey: webScalar,
       chain: webChain,
-      sign: (data) => Buffer.from(p256.sign(data, webScalar, { format: 'der' })),
+      sign: (data) => Buffer.from(p256.sign(data, webScalar, { format: 'der', lowS: false })),
     },
     greeter: {
       spiffeId: greeterId,
