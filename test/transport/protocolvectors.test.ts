@@ -1,12 +1,14 @@
 import { readFileSync } from 'node:fs';
+import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { MlKem768 } from '../../src/crypto/mlkem.ts';
 import { type CryptoProvider, loadCryptoProvider } from '../../src/crypto/provider.ts';
 import type { LocalIdentity } from '../../src/identity/local.ts';
 import { TrustBundle } from '../../src/identity/trustbundle.ts';
 import type { Established } from '../../src/transport/handshake.ts';
 import { Initiator } from '../../src/transport/initiator.ts';
 import { DEFAULT_HANDSHAKE_LIMITS, DEFAULT_RECORD_LIMITS } from '../../src/transport/limits.ts';
-import { MODES } from '../../src/transport/mode.ts';
+import { XX, XXHFS } from '../../src/transport/mode.ts';
 import { KEY_UPDATE, RecordReader, RecordWriter } from '../../src/transport/record.ts';
 import { Responder } from '../../src/transport/responder.ts';
 import { type HandshakeVector, type ProtocolVectors, protocolVectors } from './reference/vectors.ts';
@@ -25,10 +27,22 @@ it('test/vectors/hbk1.json is what the reference implementation makes', async ()
   expect(await protocolVectors()).toEqual(vectors);
 });
 
-/** A provider whose ephemeral keys are those of a vector. */
-function scripted(crypto: CryptoProvider, ephemerals: readonly string[]): CryptoProvider {
+/** A provider whose ephemeral keys and ML-KEM randomness are those of a vector. */
+function scripted(crypto: CryptoProvider, ephemerals: string[], kem: string | null): CryptoProvider {
   const left = ephemerals.map(bytes);
-  return { ...crypto, generateX25519: () => crypto.x25519FromPrivate(left.shift() as Buffer) };
+  const mlkem768 = crypto.mlkem768 as MlKem768;
+  return {
+    ...crypto,
+    generateX25519: () => crypto.x25519FromPrivate(left.shift() as Buffer),
+    mlkem768: {
+      ...mlkem768,
+      generate: () => mlkem768.fromSeed(bytes(kem as string)),
+      encapsulate: (key) => {
+        const { cipherText, sharedSecret } = ml_kem768.encapsulate(key, bytes(kem as string));
+        return { ciphertext: Buffer.from(cipherText), sharedSecret: Buffer.from(sharedSecret) };
+      },
+    },
+  };
 }
 
 /** An identity of the vectors, which signs exactly what the vector says. */
@@ -49,12 +63,14 @@ function signing(vector: HandshakeVector, role: 'initiator' | 'responder'): Loca
 }
 
 function meet(crypto: CryptoProvider, vector: HandshakeVector): ReturnType<typeof shake> {
-  const common = (role: 'initiator' | 'responder') => {
-    const { staticPrivate, ephemeralPrivate, maxRecord, instance } = vector[role];
+  const { first, ticket, mode, offered } = vector;
+  const tickets = (offered & 0x0004) !== 0;
+  const common = (role: 'initiator' | 'responder', ephemerals: string[], kem: string | null) => {
+    const { staticPrivate, maxRecord, instance } = vector[role];
     return {
-      crypto: scripted(crypto, [ephemeralPrivate]),
-      modes: MODES.filter(({ id }) => id === vector.mode),
-      staticKey: crypto.x25519FromPrivate(bytes(staticPrivate as string)),
+      crypto: scripted(crypto, ephemerals, kem),
+      staticKey:
+        staticPrivate === null ? crypto.generateX25519() : crypto.x25519FromPrivate(bytes(staticPrivate)),
       identity: signing(vector, role),
       bundle,
       now: () => vectors.now,
@@ -63,14 +79,34 @@ function meet(crypto: CryptoProvider, vector: HandshakeVector): ReturnType<typeo
       instance: instance === null ? undefined : bytes(instance),
     };
   };
-  const expectedPeer = vectors.identities[vector.responder.identity].spiffeId;
-  return shake(new Initiator({ ...common('initiator'), expectedPeer }), new Responder(common('responder')));
+  const founding = ticket && (vectors.handshakes.find(({ name }) => name === ticket.of) as HandshakeVector);
+  const founded = founding && (meet(crypto, founding) as { initiator: Established; responder: Established });
+  const { initiator, responder } = vector;
+  const retried = first === null ? [] : [first.ephemeralPrivate];
+  return shake(
+    new Initiator({
+      ...common('initiator', [...retried, initiator.ephemeralPrivate], first?.kem ?? initiator.kem),
+      modes: (offered & 0x0002) === 0 ? [XX] : [XXHFS, XX],
+      expectedPeer: vectors.identities[responder.identity].spiffeId,
+      tickets,
+      ...(founded && { ticket: { id: bytes(ticket?.id as string), resumable: founded.initiator } }),
+    }),
+    new Responder({
+      ...common('responder', [responder.ephemeralPrivate], responder.kem),
+      modes: mode === 0 ? [XX] : [XXHFS, XX],
+      tickets: {
+        find: (id) => (founded && id.toString('hex') === ticket?.id ? founded.responder : undefined),
+        redeem: () => {},
+        forged: () => {},
+      },
+    }),
+  );
 }
 
 describe.each(['native', 'noble'] as const)('with %s', (name) => {
   let crypto: CryptoProvider;
   beforeAll(async () => {
-    crypto = await loadCryptoProvider(name);
+    crypto = await loadCryptoProvider(name, { postQuantum: true });
   });
 
   describe.each(vectors.handshakes)('$name', (vector) => {

@@ -20,6 +20,7 @@ export function clientHello(mode: number, offered: number, ticketId?: Buffer): B
 }
 
 export const messageFrame = (message: Buffer): Buffer => tlv(1, message);
+export const retryFrame = (mode: Mode): Buffer => tlv(2, Buffer.of(mode));
 
 export function prologue(mode: Mode, hello: Buffer, earlier: readonly Buffer[]): Buffer {
   const hash = earlier.length === 0 ? Buffer.alloc(0) : sha256(...earlier);

@@ -6,6 +6,7 @@ import {
   createPublicKey,
   diffieHellman,
 } from 'node:crypto';
+import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 
 /*
  * The cryptography of HBK/1 as docs/protocol.md has it, with nothing of src/ and as plainly as can be: both sides in
@@ -49,26 +50,34 @@ const dh = (mine: Buffer, theirs: Buffer): Buffer =>
   diffieHellman({ privateKey: privateKey(mine), publicKey: createPublicKey(privateKey(theirs)) });
 
 export type Role = 'initiator' | 'responder';
-export type Mode = 0 | 2;
-type Token = 'e' | 's' | 'ee' | 'es' | 'se' | 'psk';
+export type Mode = 0 | 1 | 2;
+type Token = 'e' | 'e1' | 's' | 'ee' | 'ekem1' | 'es' | 'se' | 'psk';
 
 /** By mode. */
 export const PROTOCOLS: Readonly<Record<Mode, string>> = {
   0: 'Noise_XX_25519_AESGCM_SHA256',
+  1: 'Noise_XXhfs_25519+MLKEM768_AESGCM_SHA256',
   2: 'Noise_NNpsk0_25519_AESGCM_SHA256',
 };
 const PATTERNS: Readonly<Record<Mode, readonly Token[][]>> = {
   0: [['e'], ['e', 'ee', 's', 'es'], ['s', 'se']],
+  1: [
+    ['e', 'e1'],
+    ['e', 'ee', 'ekem1', 's', 'es'],
+    ['s', 'se'],
+  ],
   2: [
     ['psk', 'e'],
     ['e', 'ee'],
   ],
 };
 
-/** The private values of one side, 32 bytes each. */
+/** The private values of one side. */
 export interface Keys {
   readonly ephemeral: Buffer;
   readonly static: Buffer | undefined;
+  /** In mode 1. Initiator: d | z of ML-KEM.KeyGen, 64 bytes; responder: m of ML-KEM.Encaps. */
+  readonly kem: Buffer | undefined;
 }
 
 export interface Message {
@@ -125,6 +134,14 @@ function field(
       return e;
     case 's':
       return state.encryptAndHash(publicOf(keys[from].static as Buffer));
+    case 'e1':
+      return state.encryptAndHash(encapsulationKey(initiator));
+    case 'ekem1': {
+      const made = ml_kem768.encapsulate(encapsulationKey(initiator), responder.kem as Buffer);
+      const ciphertext = state.encryptAndHash(Buffer.from(made.cipherText));
+      state.mixKey(made.sharedSecret);
+      return ciphertext;
+    }
     case 'ee':
       return state.mixKey(dh(initiator.ephemeral, responder.ephemeral));
     case 'es':
@@ -132,6 +149,10 @@ function field(
     case 'se':
       return state.mixKey(dh(initiator.static as Buffer, responder.ephemeral));
   }
+}
+
+function encapsulationKey({ kem }: Keys): Buffer {
+  return Buffer.from(ml_kem768.keygen(kem as Buffer).publicKey);
 }
 
 const NO_FIELD = Buffer.alloc(0);

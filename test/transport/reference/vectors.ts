@@ -1,4 +1,4 @@
-import { clientHello, identityPayload, messageFrame, prologue, signedData } from './encoding.ts';
+import { clientHello, identityPayload, messageFrame, prologue, retryFrame, signedData } from './encoding.ts';
 import { makeTestTrust, NOW, secretOf, type TestIdentity, type TestTrust } from './identities.ts';
 import {
   expand,
@@ -41,6 +41,10 @@ export interface HandshakeVector {
   readonly mode: Mode;
   readonly offered: number;
   readonly protocol: string;
+  /** The attempt that a RETRY ended; in `flights` it is the first two. */
+  readonly first: FirstAttempt | null;
+  /** In mode 2: the ticket, the name of the vector whose session it resumes, and its PSK. */
+  readonly ticket: { readonly id: string; readonly of: string; readonly psk: string } | null;
   readonly initiator: VectorSide;
   readonly responder: VectorSide;
   readonly prologue: string;
@@ -56,10 +60,19 @@ export interface HandshakeVector {
   readonly records: readonly VectorRecord[];
 }
 
+interface FirstAttempt {
+  readonly mode: Mode;
+  readonly protocol: string;
+  readonly ephemeralPrivate: string;
+  readonly kem: string;
+}
+
 export interface VectorSide {
   readonly identity: 'web' | 'greeter';
   readonly ephemeralPrivate: string;
   readonly staticPrivate: string | null;
+  /** In mode 1. Initiator: d | z of ML-KEM.KeyGen; responder: m of ML-KEM.Encaps. */
+  readonly kem: string | null;
   readonly maxRecord: number;
   readonly instance: string | null;
 }
@@ -89,6 +102,7 @@ const NOTE =
 
 const DATA = 0x01;
 const KEY_UPDATE = 0x02;
+const NEW_TICKET = 0x03;
 const PING = 0x04;
 const PONG = 0x05;
 const CLOSE = 0x06;
@@ -99,13 +113,19 @@ const hexOrNull = (bytes: Uint8Array | undefined): string | null => (bytes === u
 
 export async function protocolVectors(): Promise<ProtocolVectors> {
   const trust = await makeTestTrust();
+  const hybrid = vector(trust, { name: 'mode 1, with tickets', mode: 1, offered: 0x0007 });
   return {
     note: NOTE,
     now: NOW,
     trustDomain: trust.trustDomain,
     bundle: hex(trust.bundle),
     identities: { web: describe(trust.web), greeter: describe(trust.greeter) },
-    handshakes: [vector(trust, { name: 'mode 0', mode: 0, offered: 0x0001 })],
+    handshakes: [
+      vector(trust, { name: 'mode 0', mode: 0, offered: 0x0001 }),
+      vector(trust, { name: 'mode 0 after a RETRY', mode: 0, offered: 0x0003, retried: true }),
+      hybrid,
+      vector(trust, { name: 'mode 2', mode: 2, offered: 0x0007, resumes: hybrid }),
+    ],
   };
 }
 
@@ -117,6 +137,9 @@ interface Recipe {
   readonly name: string;
   readonly mode: Mode;
   readonly offered: number;
+  /** Whether it comes after an attempt in mode 1. */
+  readonly retried?: boolean;
+  readonly resumes?: HandshakeVector;
 }
 
 /** What the two ends announce besides their identities. */
@@ -125,62 +148,128 @@ const ANNOUNCED = {
   responder: { maxRecord: 16_384, instance: undefined },
 } as const;
 
-function vector(trust: TestTrust, { name, mode, offered }: Recipe): HandshakeVector {
+function vector(trust: TestTrust, { name, mode, offered, retried, resumes }: Recipe): HandshakeVector {
   const secret = (what: string): Buffer => secretOf(`${name}, ${what}`);
-  const sideKeys = (role: Role): Keys => ({
-    ephemeral: secret(`${role} ephemeral`),
-    static: secret(`${role} static`),
-  });
-  const keys = { initiator: sideKeys('initiator'), responder: sideKeys('responder') };
-  const hello = clientHello(mode, offered);
-  const proofs: { signed: Buffer; signature: Buffer }[] = [];
-  const prove = (from: Role, h: Buffer, index: number): Buffer => {
-    if (index === 0) return Buffer.alloc(0);
+  const keys = {
+    initiator: {
+      ephemeral: secret('initiator ephemeral'),
+      static: mode === 2 ? undefined : secret('initiator static'),
+      kem: mode === 1 ? kemSeed(secret) : undefined,
+    },
+    responder: {
+      ephemeral: secret('responder ephemeral'),
+      static: mode === 2 ? undefined : secret('responder static'),
+      kem: mode === 1 ? secret('ML-KEM m') : undefined,
+    },
+  };
+  const ticket = resumes === undefined ? undefined : ticketOf(resumes);
+  const first = retried === true ? firstAttempt(secret, mode, offered) : undefined;
+  const hello = clientHello(mode, offered, ticket?.id);
+  const before = prologue(mode, hello, first?.flights ?? []);
+  const proofs: ({ signed: Buffer; signature: Buffer } | undefined)[] = [];
+  const finished = handshake(mode, before, keys, ticket?.psk, (from, h, index) => {
+    const own = keys[from].static;
+    if (own === undefined || index === 0) {
+      proofs.push(undefined);
+      return Buffer.alloc(0);
+    }
     const [identity, expected] =
       from === 'initiator' ? [trust.web, trust.greeter.spiffeId] : [trust.greeter, undefined];
-    const staticPublic = publicOf(keys[from].static as Buffer);
-    const signed = signedData(from, h, staticPublic, identity.chain[0] as Buffer);
+    const signed = signedData(from, h, publicOf(own), identity.chain[0] as Buffer);
     const signature = identity.sign(signed);
     proofs.push({ signed, signature });
     const { maxRecord, instance } = ANNOUNCED[from];
     return identityPayload(identity, signature, expected, maxRecord, instance);
-  };
-  const before = prologue(mode, hello, []);
-  const finished = handshake(mode, before, keys, undefined, prove);
+  });
   const flights = finished.messages.map(({ from, bytes }, index) => ({
     from,
     bytes: hex(Buffer.concat([...(index === 0 ? [hello] : []), messageFrame(bytes)])),
   }));
-  const side = (role: Role, identity: 'web' | 'greeter'): VectorSide => ({
-    identity,
-    ephemeralPrivate: hex(keys[role].ephemeral),
-    staticPrivate: hexOrNull(keys[role].static),
-    maxRecord: ANNOUNCED[role].maxRecord,
-    instance: hexOrNull(ANNOUNCED[role].instance),
-  });
   return {
     name,
     mode,
     offered,
     protocol: PROTOCOLS[mode],
-    initiator: side('initiator', 'web'),
-    responder: side('responder', 'greeter'),
+    first: first?.attempt ?? null,
+    ticket: ticket === undefined ? null : { id: hex(ticket.id), of: ticket.of, psk: hex(ticket.psk) },
+    initiator: side('web', keys.initiator, ANNOUNCED.initiator),
+    responder: side('greeter', keys.responder, ANNOUNCED.responder),
     prologue: hex(before),
     messages: finished.messages.map(({ from, payload, bytes }, index) => ({
       from,
       payload: hex(payload),
-      signed: hexOrNull(proofs[index - 1]?.signed),
-      signature: hexOrNull(proofs[index - 1]?.signature),
+      signed: hexOrNull(proofs[index]?.signed),
+      signature: hexOrNull(proofs[index]?.signature),
       bytes: hex(bytes),
     })),
-    flights,
+    flights: [
+      ...(first?.flights ?? []).map((bytes, index) => ({
+        from: index === 0 ? ('initiator' as const) : ('responder' as const),
+        bytes: hex(bytes),
+      })),
+      ...flights,
+    ],
     handshakeHash: hex(finished.H),
     k1: hex(finished.k1),
     k2: hex(finished.k2),
     exporter: hex(finished.exporter),
-    ...session(finished),
-    records: records(finished),
+    ...(resumes === undefined
+      ? session(finished)
+      : { sessionId: resumes.sessionId, sessionKey: resumes.sessionKey }),
+    records: records(name, finished, (offered & 0x0004) !== 0),
   };
+}
+
+function side(
+  identity: 'web' | 'greeter',
+  keys: Keys,
+  { maxRecord, instance }: { maxRecord: number; instance: Buffer | undefined },
+): VectorSide {
+  return {
+    identity,
+    ephemeralPrivate: hex(keys.ephemeral),
+    staticPrivate: hexOrNull(keys.static),
+    kem: hexOrNull(keys.kem),
+    maxRecord,
+    instance: hexOrNull(instance),
+  };
+}
+
+function kemSeed(secret: (what: string) => Buffer): Buffer {
+  return Buffer.concat([secret('ML-KEM d'), secret('ML-KEM z')]);
+}
+
+/** An opening in mode 1, and the RETRY to `mode`. */
+function firstAttempt(
+  secret: (what: string) => Buffer,
+  mode: Mode,
+  offered: number,
+): { attempt: FirstAttempt; flights: [Buffer, Buffer] } {
+  const ephemeral = secret('first ephemeral');
+  const kem = kemSeed(secret);
+  const hello = clientHello(1, offered);
+  const keys = { ephemeral, static: ephemeral, kem };
+  // Only message 1 is of use.
+  const other = { ephemeral, static: ephemeral, kem: ephemeral };
+  const [message1] = handshake(
+    1,
+    prologue(1, hello, []),
+    { initiator: keys, responder: other },
+    undefined,
+    () => Buffer.alloc(0),
+  ).messages;
+  return {
+    attempt: { mode: 1, protocol: PROTOCOLS[1], ephemeralPrivate: hex(ephemeral), kem: hex(kem) },
+    flights: [Buffer.concat([hello, messageFrame(message1?.bytes as Buffer)]), retryFrame(mode)],
+  };
+}
+
+/** The first ticket that came in a vector. */
+function ticketOf({ name, sessionKey, records }: HandshakeVector): { of: string; id: Buffer; psk: Buffer } {
+  const came = records.find(({ type }) => type === NEW_TICKET) as VectorRecord;
+  const id = Buffer.from(came.payload, 'hex').subarray(0, 16);
+  const psk = expand(Buffer.from(sessionKey, 'hex'), Buffer.concat([text('HBK1 resume'), id]), 32);
+  return { of: name, id, psk };
 }
 
 /** docs/protocol.md, section 7. */
@@ -196,7 +285,7 @@ function session({ exporter, H }: Finished): { sessionId: string; sessionKey: st
 }
 
 /** What both ends say in every vector, in the order in which it is sealed. */
-function records({ k1, k2 }: Finished): VectorRecord[] {
+function records(name: string, { k1, k2 }: Finished, tickets: boolean): VectorRecord[] {
   const directions = { initiator: new Records(k1), responder: new Records(k2) };
   const sealed: VectorRecord[] = [];
   const say = (from: Role, type: number, payload: Buffer = Buffer.alloc(0), padding = 0): void => {
@@ -207,6 +296,13 @@ function records({ k1, k2 }: Finished): VectorRecord[] {
     if (type === KEY_UPDATE) direction.rekey();
   };
   say('initiator', PING, Buffer.alloc(8));
+  if (tickets) {
+    for (const which of ['first', 'second']) {
+      const times = Buffer.from('00000e1000007080', 'hex'); // 1 hour, 8 hours
+      const id = secretOf(`${name}, ${which} ticket`).subarray(0, 16);
+      say('responder', NEW_TICKET, Buffer.concat([id, times]));
+    }
+  }
   say('responder', PONG, Buffer.alloc(8));
   say('initiator', DATA, text('from the initiator'));
   say('responder', DATA, text('from the responder'));
