@@ -97,7 +97,7 @@ function meet(crypto: CryptoProvider, vector: HandshakeVector): ReturnType<typeo
       tickets: {
         find: (id) => (founded && id.toString('hex') === ticket?.id ? founded.responder : undefined),
         redeem: () => {},
-        forged: () => {},
+        refused: () => {},
       },
     }),
   );
