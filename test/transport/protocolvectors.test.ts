@@ -89,7 +89,9 @@ function meet(crypto: CryptoProvider, vector: HandshakeVector): ReturnType<typeo
       modes: (offered & 0x0002) === 0 ? [XX] : [XXHFS, XX],
       expectedPeer: vectors.identities[responder.identity].spiffeId,
       tickets,
-      ...(founded && { ticket: { id: bytes(ticket?.id as string), resumable: founded.initiator } }),
+      ...(founded && {
+        takeTicket: () => ({ id: bytes(ticket?.id as string), resumable: founded.initiator }),
+      }),
     }),
     new Responder({
       ...common('responder', [responder.ephemeralPrivate], responder.kem),
