@@ -176,6 +176,7 @@ describe('the ready line', () => {
         http: [expect.stringMatching(/^127\.0\.0\.1:[1-9]\d+$/)],
         grpc: [expect.stringMatching(/^127\.0\.0\.1:[1-9]\d+$/)],
       },
+      admin: [],
     });
     expect(statSync(at('egress.sock')).mode & 0o777).toBe(0o660);
     expect(await web.stop()).toBe(0);
