@@ -326,6 +326,94 @@ async function holding(target: string) {
   };
 }
 
+describe.concurrent('a session that rests, and is revoked', () => {
+  it.each([true, false])(
+    'is not resumed with the tickets that its peer still has; the peer may return: %s',
+    async (mayReturn) => {
+      const world = await World.make();
+      const app = await world.app();
+      const greeter = await embed(world, 'greeter', ingressTo(world, app.address));
+      const relay = await breakable(greeter.ingress);
+      const web = await world.sidecar('web', routeTo(world, relay.address));
+      const client = world.client(web.egress, { authority: SERVICE });
+      expect(await outcome(client)).toEqual([OK, undefined]);
+      const { sessionId } = await web.audit.event('session.created');
+      // It is resumable: without a revocation it comes back.
+      relay.cut();
+      await untilOk(client);
+      expect(await greeter.audit.event('session.resumed')).toMatchObject({ sessionId });
+
+      relay.open = false;
+      relay.cut();
+      const { revocation } = greeter.sidecar;
+      const resting = async (): Promise<boolean> => {
+        let rests = false;
+        const where = ({ connections }: { connections: number }): boolean => {
+          rests = connections === 0;
+          return false;
+        };
+        await revocation.revoke({ where }, { reason: 'only looks' });
+        return rests;
+      };
+      while (!(await resting())) await pause(5);
+      const receipt = await revocation.revoke({ ids: [sessionId] }, { mayReturn, reason: 'drill' });
+      expect(receipt.sessions).toMatchObject([{ sessionId, mayReturn, connections: [], callsCut: 0 }]);
+      expect(receipt.sessions[0]?.recordsAccepted).toBeGreaterThan(0);
+      relay.open = true;
+
+      if (mayReturn) {
+        await untilOk(client);
+        const created = await greeter.audit.events('session.created', 2);
+        expect(created[1]?.sessionId).not.toBe(sessionId);
+      } else {
+        expect(await greeter.audit.event('handshake.failed', refusedAsBlocked)).toMatchObject({
+          peer: world.spiffeId('web'),
+        });
+        expect((await outcome(client))[0]).toBe(UNAVAILABLE);
+        expect(await greeter.audit.of('session.created')).toHaveLength(1);
+      }
+      expect(await greeter.audit.of('session.resumed')).toHaveLength(1);
+    },
+  );
+});
+
+const refusedAsBlocked = ({ reason }: { reason: string }) => reason === 'peer-blocked';
+
+/** A relay whose connections can be cut, and that takes new ones only while it is open. */
+async function breakable(target: string) {
+  const sockets = new Set<Socket>();
+  const relay = {
+    address: '',
+    open: true,
+    cut: () => {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+  const server = createServer((client) => {
+    sockets.add(client);
+    client.on('error', () => {});
+    client.on('close', () => sockets.delete(client));
+    if (!relay.open) {
+      client.destroy();
+      return;
+    }
+    const colon = target.lastIndexOf(':');
+    const upstream = connect(Number(target.slice(colon + 1)), target.slice(0, colon));
+    upstream.on('error', () => {});
+    client.on('close', () => upstream.destroy());
+    upstream.on('close', () => client.destroy());
+    client.pipe(upstream).pipe(client);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  relay.address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  atEnd(() => {
+    server.close();
+    relay.cut();
+  });
+  return relay;
+}
+
 describe('a peer that goes on', () => {
   it('sending after its session was cut: nothing above the last number in the receipt is processed', async () => {
     const world = await World.make();
