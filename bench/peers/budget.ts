@@ -29,10 +29,11 @@ const FIGURE_NAMES = {
 
 const MOST_IDLE_MIB = 80;
 const LEAST_HANDSHAKES = 800;
+const LEAST_RESUMPTIONS = 4; // times the full handshakes of mode 0
 
 /** Not in this run, so that nobody takes them for met. */
 const ELSEWHERE = [
-  'resumptions, at least 4 x the handshakes; under 4 KiB a resumable session: not measured here',
+  'under 4 KiB a resumable session: test/system, not measured here',
   'memory flat over an hour of load: not measured here',
 ];
 
@@ -60,12 +61,13 @@ export function renderBudgets({ rows, idle, handshakes }: Result): string {
       ),
     );
   }
+  const full = handshakes.find(({ mode }) => mode === 0)?.perCoreSecond ?? Number.NaN;
   for (const { mode, perCoreSecond } of handshakes) {
-    const name = `full handshakes, mode ${mode}`;
+    const name = mode === 2 ? 'resumptions' : `full handshakes, mode ${mode}`;
+    const least = mode === 0 ? LEAST_HANDSHAKES : mode === 2 ? LEAST_RESUMPTIONS * full : undefined;
     const rate = `${perCoreSecond.toFixed(0)} a second a core`;
-    const bound = `at least ${LEAST_HANDSHAKES}`;
-    if (mode === 0) lines.push(line(name, rate, bound, perCoreSecond >= LEAST_HANDSHAKES));
-    else lines.push(`  ${name.padEnd(27)}  ${rate}`);
+    if (least === undefined) lines.push(`  ${name.padEnd(27)}  ${rate}`);
+    else lines.push(line(name, rate, `at least ${least.toFixed(0)}`, perCoreSecond >= least));
   }
   if (handshakes.length > 0) lines.push(...ELSEWHERE.map((what) => `  ${what}`));
   return lines.join('\n');

@@ -4,8 +4,9 @@ import { systemClock } from '../../src/clock/clock.ts';
 import { loadCryptoProvider } from '../../src/crypto/provider.ts';
 import { loadIdentity } from '../../src/identity/load.ts';
 import { type DialOptions, dial } from '../../src/transport/dial.ts';
-import { XX, XXHFS } from '../../src/transport/mode.ts';
+import { RESUMPTION, XX, XXHFS } from '../../src/transport/mode.ts';
 import { StaticKey } from '../../src/transport/statickey.ts';
+import type { Ticket } from '../../src/transport/ticket.ts';
 import { Meter } from './meter.ts';
 import { common, makeKeys, programIn, spiffeId, TRUST_DOMAIN } from './pairs/hauberk.ts';
 import { freePorts } from './port.ts';
@@ -17,7 +18,7 @@ const WARM_UPS = 5; // times the measurement: some 3,000 handshakes, before whic
 const LIFETIME_MS = 3_600_000;
 
 /**
- * What a full handshake costs the sidecar that answers it, TCP, session and all, in mode 0 and in mode 1; the
+ * What a handshake costs the sidecar that answers it, TCP, session and all, in modes 0 and 1 and with a ticket; the
  * initiator is this process and not counted.
  */
 export async function measureHandshakes(
@@ -57,12 +58,13 @@ handshake: { ratePerAddress: 1000000, burstPerAddress: 1000000, maxHalfOpenPerAd
   };
   try {
     const measured: Handshakes[] = [];
-    for (const mode of [XX, XXHFS]) {
-      const inMode = { ...options, modes: [mode] };
-      await connectFor(WARM_UPS * seconds, inMode);
+    for (const mode of [XX, XXHFS, RESUMPTION]) {
+      const connect = mode === RESUMPTION ? resumeFor : connectFor;
+      const inMode = { ...options, modes: [mode === RESUMPTION ? XX : mode] };
+      await connect(WARM_UPS * seconds, inMode);
       const meter = new Meter([pid]);
       meter.begin();
-      const count = await connectFor(seconds, inMode);
+      const count = await connect(seconds, inMode);
       meter.end();
       meter.settle();
       const cpuUs = meter.cpuUs / count;
@@ -86,5 +88,31 @@ async function connectFor(seconds: number, options: DialOptions): Promise<number
     }
   };
   await Promise.all(Array.from({ length: AT_A_TIME }, connect));
+  return count;
+}
+
+/**
+ * Resumes sessions, each again with the ticket that the last connection brought. Returns how often; the handshakes that
+ * found the sessions are few, and cost what they cost.
+ */
+async function resumeFor(seconds: number, options: DialOptions): Promise<number> {
+  const end = performance.now() + seconds * 1000;
+  let count = 0;
+  const resume = async () => {
+    let ticket: Ticket | undefined;
+    while (performance.now() < end) {
+      const tried = ticket;
+      const channel = await dial({ ...options, takeTicket: () => tried });
+      if (tried !== undefined && channel.session.mode !== RESUMPTION.id)
+        throw new Error('a ticket was refused');
+      // The first of them has confirmed the connection: it is there.
+      channel.onTicket = ({ id }) => {
+        ticket = { id, resumable: channel.resumable };
+      };
+      channel.destroy('shutdown');
+      count++;
+    }
+  };
+  await Promise.all(Array.from({ length: AT_A_TIME }, resume));
   return count;
 }

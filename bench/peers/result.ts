@@ -48,7 +48,7 @@ export interface Idle {
 
 /** Handshakes in one mode with a sidecar. */
 export interface Handshakes {
-  /** 0: X25519. 1: with ML-KEM-768. */
+  /** 0: X25519. 1: with ML-KEM-768. 2: with a ticket. */
   readonly mode: number;
   readonly count: number;
   /** User + system time of the responder for each. */
