@@ -26,7 +26,7 @@ import {
   X25519_LENGTH,
 } from './lengths.ts';
 import type { Aead, CryptoProvider, SignatureAlgorithm, X25519KeyPair } from './provider.ts';
-import { wipe } from './secret.ts';
+import { unmovedBuffer, wipe } from './secret.ts';
 import { rawPublicKey } from './spki.ts';
 
 /** PKCS #8 up to the 32 bytes of an X25519 private key (RFC 8410, section 7). */
@@ -129,7 +129,7 @@ function authenticationFailed(cause?: unknown): CryptoError {
 /** RFC 5869, section 2.3. node:crypto's hkdf cannot expand without extracting. */
 function hkdfExpand(prk: Uint8Array, info: Uint8Array, length: number): Buffer {
   assertHkdfLength(length);
-  const okm = Buffer.alloc(length);
+  const okm = unmovedBuffer(length);
   let block: Buffer = EMPTY;
   for (let at = 0, counter = 1; at < length; at += HASH_LENGTH, counter++) {
     const next = hmacSha256(prk, block, info, Buffer.of(counter));

@@ -7,10 +7,18 @@ export function wipe(bytes: Uint8Array): void {
 }
 
 /**
+ * Zeros outside V8's heap, for a secret: arrays up to 64 bytes are in the heap otherwise, where the garbage collector
+ * moves them and leaves what they held behind.
+ */
+export function unmovedBuffer(length: number): Buffer {
+  return Buffer.from(new ArrayBuffer(length));
+}
+
+/**
  * Secret bytes that do not print: toString, toJSON and util.inspect give `[secret]`.
  *
  * wipe() overwrites the one buffer that this object owns. It cannot reach copies that the garbage collector made of
- * small typed arrays while moving them, copies inside OpenSSL (those are cleansed when their KeyObject is collected),
+ * small typed arrays while moving them (see unmovedBuffer), copies inside OpenSSL (those are cleansed when their KeyObject is collected),
  * pages that were swapped out, or a core dump.
  */
 export class Secret {
@@ -22,9 +30,9 @@ export class Secret {
     this.#bytes = bytes;
   }
 
-  /** A secret that owns a copy, outside Node's buffer pool; the original stays the caller's to wipe. */
+  /** A secret that owns a copy, outside Node's buffer pool and V8's heap; the original stays the caller's to wipe. */
   static copyOf(bytes: Uint8Array): Secret {
-    const copy = Buffer.alloc(bytes.length);
+    const copy = unmovedBuffer(bytes.length);
     copy.set(bytes);
     return new Secret(copy);
   }
