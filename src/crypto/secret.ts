@@ -18,8 +18,8 @@ export function unmovedBuffer(length: number): Buffer {
  * Secret bytes that do not print: toString, toJSON and util.inspect give `[secret]`.
  *
  * wipe() overwrites the one buffer that this object owns. It cannot reach copies that the garbage collector made of
- * small typed arrays while moving them (see unmovedBuffer), copies inside OpenSSL (those are cleansed when their KeyObject is collected),
- * pages that were swapped out, or a core dump.
+ * small typed arrays while moving them (see unmovedBuffer), copies inside OpenSSL (those are cleansed when their
+ * KeyObject is collected), pages that were swapped out, or a core dump.
  */
 export class Secret {
   readonly #bytes: Buffer;

@@ -34,6 +34,8 @@ export class HandshakeDriver {
   /** Something of the peer's waits for its turn. */
   #queued = false;
   #answeredAt = Number.NEGATIVE_INFINITY;
+  /** What the peer has sent since was less than a message. */
+  #dribbles = false;
   #channel: SecureChannel | undefined;
   readonly #deadline: TimerHandle;
   #firstDeadline: TimerHandle;
@@ -66,8 +68,12 @@ export class HandshakeDriver {
     }
   }
 
-  /** The peer waits for us, or has been answered a moment ago. */
+  /**
+   * The peer waits for us, or has been answered a moment ago. Not one that sends its message piecemeal: else single
+   * octets, again and again, would keep a place that costs others a handshake.
+   */
   get busy(): boolean {
+    if (this.#dribbles) return false;
     return this.#queued || this.#options.clock.monotonic() - this.#answeredAt < ANSWER_MS;
   }
 
@@ -97,6 +103,7 @@ export class HandshakeDriver {
     const { machine, clock, socket } = this.#options;
     try {
       const step = machine.receive(chunk);
+      this.#dribbles = step === undefined;
       if (step === undefined) return;
       clock.clear(this.#firstDeadline);
       this.#answeredAt = clock.monotonic();
