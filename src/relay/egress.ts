@@ -197,6 +197,9 @@ interface EgressPlan extends CallPlan {
   readonly peer: string | undefined;
 }
 
+/** What a plan has in common with those of all calls like it. */
+type PlanFacts = Omit<EgressPlan, 'source' | 'direction' | 'list' | 'timeoutMs' | 'refusal'>;
+
 /** Routes the calls of one app connection: by `:authority`, or all to the one route of its listener. */
 class EgressRouter implements Router {
   readonly #context: RelayContext;
@@ -223,7 +226,24 @@ class EgressRouter implements Router {
     const route = this.#fixed ?? (authority === undefined ? undefined : this.#table.match(authority));
     if (route === undefined || message.method === 'CONNECT')
       return this.#refuse(list, message, grpc, this.#noRoute(message));
-    const timeoutMs = message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout);
+    const { service, peer } = route.config;
+    const method = methodOf(message.path);
+    // On its own listener a client cannot say which port it means, so none is passed on.
+    const port =
+      this.#fixed === undefined && authority !== undefined && authority.port > 0 ? `:${authority.port}` : '';
+    const forwarded = headerField(':authority', service + port);
+    const series = this.#context.metrics.calls('egress', service, method);
+    const facts = { service, method, authority: forwarded, grpc, series, target: route.target, peer };
+    return this.#planOf(facts, list, message);
+  }
+
+  planLike(known: EgressPlan, list: HeaderList, message: Message): EgressPlan {
+    return known.authority === undefined ? this.plan(list, message) : this.#planOf(known, list, message);
+  }
+
+  #planOf(facts: PlanFacts, list: HeaderList, message: Message): EgressPlan {
+    const { service, method, authority, grpc, series, target, peer } = facts;
+    const timeoutMs = parseTimeout(message.grpcTimeout);
     if (timeoutMs === undefined && message.grpcTimeout !== undefined) {
       return this.#refuse(
         list,
@@ -232,47 +252,19 @@ class EgressRouter implements Router {
         new RelayError('bad-timeout', 'grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n'),
       );
     }
-    const { service, peer } = route.config;
-    const method = methodOf(message.path);
-    // On its own listener a client cannot say which port it means, so none is passed on.
-    const port =
-      this.#fixed === undefined && authority !== undefined && authority.port > 0 ? `:${authority.port}` : '';
-    const forwarded = headerField(':authority', service + port);
     return {
       source: list,
       direction: 'egress',
       service,
       method,
-      list: withAuthority(list, forwarded),
-      authority: forwarded,
-      grpc,
-      timeoutMs,
-      series: this.#context.metrics.calls('egress', service, method),
-      target: route.target,
-      peer,
-      refusal: undefined,
-    };
-  }
-
-  planLike(known: EgressPlan, list: HeaderList, message: Message): EgressPlan {
-    const timeoutMs = message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout);
-    const { refusal, authority } = known;
-    const badTimeout = timeoutMs === undefined && message.grpcTimeout !== undefined;
-    if (authority === undefined || badTimeout) return this.plan(list, message);
-    const { service, method, grpc, series, target, peer } = known;
-    return {
-      source: list,
-      direction: 'egress',
-      service,
-      method,
-      list: withAuthority(list, authority),
+      list: authority === undefined ? list : withAuthority(list, authority),
       authority,
       grpc,
       timeoutMs,
       series,
       target,
       peer,
-      refusal,
+      refusal: undefined,
     };
   }
 

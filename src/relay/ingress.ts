@@ -113,6 +113,9 @@ export class Ingress {
   }
 }
 
+/** What a plan has in common with those of all calls like it. */
+type PlanFacts = Omit<CallPlan, 'source' | 'direction' | 'list' | 'timeoutMs'>;
+
 /** Delivers the calls of one session: authorization and limits hang on its peer. */
 class IngressRouter implements Router {
   readonly #context: RelayContext;
@@ -141,6 +144,21 @@ class IngressRouter implements Router {
     const method = methodOf(message.path);
     const decision = this.#options.policy.check(this.#session.peer, message.path);
     const refusal = this.#refusal(app, message, method, decision);
+    const facts: PlanFacts = {
+      service,
+      method,
+      grpc,
+      // A method that is refused may be any text: it shall not take the place of one that is not.
+      series: this.#context.metrics.calls('ingress', service, refusal === undefined ? method : 'unknown'),
+      target: app ?? NOWHERE,
+      refusal,
+      decision,
+    };
+    return this.planLike(facts, list, message);
+  }
+
+  planLike(facts: PlanFacts, list: HeaderList, message: Message): CallPlan {
+    const { service, method, grpc, series, target, refusal, decision } = facts;
     return {
       source: list,
       direction: 'ingress',
@@ -149,26 +167,7 @@ class IngressRouter implements Router {
       list: refusal === undefined ? withCaller(list, this.#caller) : list,
       grpc,
       // For what the call waits here; its deadline is held by the caller's own sidecar.
-      timeoutMs: message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout),
-      // A method that is refused may be any text: it shall not take the place of one that is not.
-      series: this.#context.metrics.calls('ingress', service, refusal === undefined ? method : 'unknown'),
-      target: app ?? NOWHERE,
-      refusal,
-      decision,
-    };
-  }
-
-  planLike(known: CallPlan, list: HeaderList, message: Message): CallPlan {
-    const { service, method, grpc, series, target, refusal, decision } = known;
-    const timeoutMs = message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout);
-    return {
-      source: list,
-      direction: 'ingress',
-      service,
-      method,
-      list: refusal === undefined ? withCaller(list, this.#caller) : list,
-      grpc,
-      timeoutMs,
+      timeoutMs: parseTimeout(message.grpcTimeout),
       series,
       target,
       refusal,

@@ -1,8 +1,9 @@
 /** grpc-timeout, as "gRPC over HTTP/2" has it: 1 to 8 digits and a unit. */
 const UNITS: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }; // ms
 
-/** Milliseconds, or undefined if it is not a timeout. */
-export function parseTimeout(value: string): number | undefined {
+/** Milliseconds, or undefined if it is not a timeout, or there is none. */
+export function parseTimeout(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
   const unit = UNITS[value.charAt(value.length - 1)];
   if (unit === undefined || value.length < 2 || value.length > 9) return undefined;
   let digits = 0;

@@ -230,7 +230,7 @@ export class Rig {
       method: message.path,
       list,
       grpc: isGrpc(message.contentType),
-      timeoutMs: message.grpcTimeout === undefined ? undefined : parseTimeout(message.grpcTimeout),
+      timeoutMs: parseTimeout(message.grpcTimeout),
       series: this.context.metrics.calls(direction, 'greeter.shop', message.path),
       target: this.target,
       refusal: undefined,
