@@ -1,8 +1,6 @@
 import {
   createCipheriv,
   createDecipheriv,
-  createHash,
-  createHmac,
   createPrivateKey,
   createPublicKey,
   createSecretKey,
@@ -25,6 +23,7 @@ import {
   TAG_LENGTH,
   X25519_LENGTH,
 } from './lengths.ts';
+import { hmacSha256, sha256 } from './nativehash.ts';
 import type { Aead, CryptoProvider, SignatureAlgorithm, X25519KeyPair } from './provider.ts';
 import { unmovedBuffer, wipe } from './secret.ts';
 import { rawPublicKey } from './spki.ts';
@@ -141,12 +140,6 @@ function hkdfExpand(prk: Uint8Array, info: Uint8Array, length: number): Buffer {
   return okm;
 }
 
-function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Buffer {
-  const hmac = createHmac('sha256', key);
-  for (const part of parts) hmac.update(part);
-  return hmac.digest();
-}
-
 function dh(own: X25519KeyPair, remotePublic: Uint8Array): Buffer {
   assertLength('An X25519 public key', remotePublic, X25519_LENGTH);
   if (!(own instanceof NativeKeyPair)) {
@@ -235,11 +228,7 @@ export const nativeProvider: CryptoProvider = Object.freeze<CryptoProvider>({
 
   dh,
 
-  sha256(...parts) {
-    const hash = createHash('sha256');
-    for (const part of parts) hash.update(part);
-    return hash.digest();
-  },
+  sha256,
 
   hmacSha256,
 

@@ -1,4 +1,4 @@
-import { generateKeyPairSync, sign } from 'node:crypto';
+import { createHash, createHmac, generateKeyPairSync, sign } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -73,6 +73,19 @@ describe('the two providers interoperate', async () => {
         expect(noble.hkdfExpand(prk, whole, length)).toEqual(native.hkdfExpand(prk, whole, length));
       }),
     );
+    // Around the length of a block of a key, and beyond what is joined before it is hashed.
+    for (const length of [0, 63, 64, 65, 4031, 4032, 4033, 4096, 4097, 20_000]) {
+      const long = native.randomBytes(length);
+      const [begin, end] = [long.subarray(0, length >> 1), long.subarray(length >> 1)];
+      const digest = createHash('sha256').update(long).digest();
+      const mac = createHmac('sha256', long).update(long).digest();
+      for (const { sha256, hmacSha256 } of [native, noble]) {
+        expect(sha256(begin, end)).toEqual(digest);
+        expect(sha256(long)).toEqual(digest);
+        expect(hmacSha256(long, begin, end)).toEqual(mac);
+        expect(hmacSha256(begin, long)).toEqual(createHmac('sha256', begin).update(long).digest());
+      }
+    }
   });
 
   const signers = {
