@@ -2,8 +2,10 @@
 export interface PlaceHolder {
   /** Monotonic milliseconds when it last had a call, or undefined if it holds no session that could go. */
   readonly idleSince: number | undefined;
-  /** Ends a session without calls, in order. */
-  giveWay(): void;
+  /** It wants a place still. */
+  readonly wantsPlace: boolean;
+  /** Ends the session that `idleSince` is about, in order: it is `closed` later. What it was `opened` as, if there is one. */
+  giveWay(): object | undefined;
   /** There may be a place now. */
   placeFree(): void;
 }
@@ -20,7 +22,7 @@ export class SessionPlaces {
   readonly #waiting = new Set<PlaceHolder>();
   #dialling = 0;
   /** Sessions that were told to make room and have not gone yet. */
-  #leaving = 0;
+  readonly #leaving = new Set<object>();
 
   constructor(max: number) {
     this.#max = max;
@@ -44,7 +46,8 @@ export class SessionPlaces {
       return true;
     }
     this.#waiting.add(holder);
-    if (this.#leaving < this.#waiting.size) this.#makeRoom();
+    for (const each of this.#waiting) if (!each.wantsPlace) this.#waiting.delete(each);
+    if (this.#leaving.size < this.#waiting.size) this.#makeRoom();
     return false;
   }
 
@@ -65,8 +68,10 @@ export class SessionPlaces {
   closed(session: object): void {
     const left = (this.#sessions.get(session) ?? 0) - 1;
     if (left > 0) this.#sessions.set(session, left);
-    else this.#sessions.delete(session);
-    if (this.#leaving > 0) this.#leaving--;
+    else {
+      this.#sessions.delete(session);
+      this.#leaving.delete(session);
+    }
     this.#wake();
   }
 
@@ -85,9 +90,8 @@ export class SessionPlaces {
       quietest = holder;
       since = idleSince;
     }
-    if (quietest === undefined) return;
-    this.#leaving++;
-    quietest.giveWay();
+    const leaving = quietest?.giveWay();
+    if (leaving !== undefined) this.#leaving.add(leaving);
   }
 
   #wake(): void {

@@ -142,6 +142,11 @@ export class UpstreamConnection implements ConnectionHandler {
     } else upstream.closed(this, reason, detail);
   }
 
+  /** What it takes a place as, together with the other connections of its session. */
+  get place(): object {
+    return this.session ?? this;
+  }
+
   /** Why it ended, for the calls that it takes along. */
   get endReason(): string {
     const { error } = this.connection;
@@ -401,19 +406,30 @@ export class Upstream implements PlaceHolder {
   // ---- a place among the sessions of all upstreams -------------------------------------------------
 
   get idleSince(): number | undefined {
-    return this.#idleConnection === undefined ? undefined : this.#lastCall;
+    return this.#idleSession === undefined ? undefined : this.#lastCall;
   }
 
-  get #idleConnection(): UpstreamConnection | undefined {
+  get wantsPlace(): boolean {
+    return this.#waiting.size > 0 || this.#ageing.size > 0;
+  }
+
+  /** All connections of a session that has no calls: a place is free when the last of them is closed. */
+  get #idleSession(): UpstreamConnection[] | undefined {
     if (this.#waiting.size > 0) return undefined;
-    return this.#connections.find(({ calls }) => calls === 0);
+    for (const { place } of this.#connections) {
+      const its = [...this.#all].filter((to) => to.place === place);
+      if (its.every(({ calls, isReady }) => isReady && calls === 0)) return its;
+    }
+    return undefined;
   }
 
-  giveWay(): void {
-    const to = this.#idleConnection;
-    if (to === undefined) return;
-    this.retire(to);
-    to.connection.drain('evicted');
+  giveWay(): object | undefined {
+    const its = this.#idleSession ?? [];
+    for (const to of its) {
+      this.retire(to);
+      to.connection.drain('evicted');
+    }
+    return its[0]?.place;
   }
 
   placeFree(): void {
@@ -422,7 +438,7 @@ export class Upstream implements PlaceHolder {
 
   #dialled(dialled: Dialled): void {
     const to = new UpstreamConnection(this, this.#context, dialled, this.#options);
-    this.#options.places?.opened(to.session ?? to);
+    this.#options.places?.opened(to.place);
     this.#all.add(to);
     this.#options.onConnection?.(to);
     if (this.#closing) to.connection.drain('shutdown');
@@ -523,7 +539,7 @@ export class Upstream implements PlaceHolder {
     if (!this.#all.delete(to)) return;
     this.retire(to);
     this.#options.onClosed?.(to, reason, detail);
-    this.#options.places?.closed(to.session ?? to);
+    this.#options.places?.closed(to.place);
     if (to.isReady) {
       if (BROKEN.has(reason) && !this.connected) this.#reconnect.lost();
     } else {

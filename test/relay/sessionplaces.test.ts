@@ -6,7 +6,7 @@ let places: SessionPlaces;
 /** An endpoint that takes a place whenever it is told that there may be one, as long as it wants one. */
 class Endpoint implements PlaceHolder {
   idleSince: number | undefined;
-  wants = true;
+  wantsPlace = true;
   told = 0;
   sessions: object[] = [];
 
@@ -20,19 +20,20 @@ class Endpoint implements PlaceHolder {
   }
 
   open(): boolean {
-    if (!this.wants || !places.take(this)) return false;
+    if (!this.wantsPlace || !places.take(this)) return false;
     const session = {};
     this.sessions.push(session);
     places.opened(session);
-    this.wants = false;
+    this.wantsPlace = false;
     return true;
   }
 
   /** In order, and so later: `close` follows. */
   asked = 0;
-  giveWay(): void {
+  giveWay(): object | undefined {
     this.asked++;
     this.idleSince = undefined;
+    return this.sessions.at(-1);
   }
 
   close(): void {
@@ -90,13 +91,58 @@ describe('places of sessions', () => {
     expect(one.asked + two.asked).toBe(1);
   });
 
+  it('that somebody else gives back do not make the one who was asked be forgotten', () => {
+    places = new SessionPlaces(3);
+    const [old, young, other] = [new Endpoint(1), new Endpoint(2), new Endpoint()];
+    for (const endpoint of [old, young, other]) endpoint.open();
+    const [first, second, third] = [new Endpoint(), new Endpoint(), new Endpoint()];
+    first.open();
+    expect(old.asked).toBe(1);
+    other.close(); // by itself
+    expect(first.sessions).toHaveLength(1);
+    second.open();
+    expect([old.asked, young.asked]).toEqual([1, 0]); // what old gives back is enough
+    old.close();
+    expect(second.sessions).toHaveLength(1);
+    third.open();
+    expect(young.asked).toBe(1);
+  });
+
+  it('are not made for one who wanted one and wants none any more', () => {
+    const [one, two] = [new Endpoint(1), new Endpoint(2)];
+    one.open();
+    two.open();
+    const [sated, waiting] = [new Endpoint(), new Endpoint()];
+    sated.open();
+    expect(one.asked).toBe(1);
+    sated.wantsPlace = false;
+    waiting.open();
+    expect(two.asked).toBe(0);
+    one.close();
+    expect([sated.told, waiting.sessions.length]).toEqual([0, 1]);
+  });
+
+  it('are not thought to come from one who had nothing to give', () => {
+    const [one, two] = [new Endpoint(1), new Endpoint(2)];
+    one.open();
+    two.open();
+    one.giveWay = () => {
+      one.idleSince = undefined;
+      return undefined;
+    };
+    const waiting = new Endpoint();
+    waiting.open();
+    waiting.open();
+    expect(two.asked).toBe(1);
+  });
+
   it('go past one who wants none any more, and one who has left', () => {
     const [one, two] = [new Endpoint(), new Endpoint()];
     one.open();
     two.open();
     const [sated, gone, last] = [new Endpoint(), new Endpoint(), new Endpoint()];
     for (const endpoint of [sated, gone, last]) endpoint.open();
-    sated.wants = false;
+    sated.wantsPlace = false;
     places.leave(gone);
     one.close();
     expect([sated.told, gone.told, last.sessions.length]).toEqual([1, 0, 1]);

@@ -12,6 +12,7 @@ import {
   type UpstreamConnection,
   type UpstreamOptions,
 } from '../../src/relay/upstream.ts';
+import type { Session } from '../../src/session/session.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import { contextOn, MemoryWire, settled } from './memorywire.ts';
 
@@ -397,6 +398,46 @@ describe('a pool', () => {
     expect([wire.closed, one.connected, dialled]).toEqual([true, false, 2]);
     await up();
     expect(waiting.to?.upstream).toBe(two);
+    two.close();
+  });
+
+  it('is asked for the place of a session only if none of its connections has a call', async () => {
+    const places = new SessionPlaces(2);
+    const session = { announced() {} } as unknown as Session;
+    const join = async (): Promise<MemoryWire> => {
+      const wire = new MemoryWire(context, 1);
+      dials.shift()?.resolve({ wire, session, remote: 'memory' });
+      await settled();
+      wire.answer();
+      await settled();
+      return wire;
+    };
+    const over = (caller: Caller, wire: MemoryWire): void => {
+      (caller.to as UpstreamConnection).calls--;
+      wire.finish(0);
+    };
+    make(8, {}, { places });
+    const one = upstream;
+    const [first, second] = [call(), call()];
+    const wires = [await join(), await join()];
+    expect(places.taken).toBe(1);
+    make(8, {}, { places });
+    call();
+    await up();
+    const two = upstream;
+    make(8, {}, { places });
+    const waiting = call();
+    over(first, wires[0] as MemoryWire);
+    clock.advance(2000);
+    await settled();
+    expect([wires.map(({ closed }) => closed), waiting.to]).toEqual([[false, false], undefined]);
+    over(second, wires[1] as MemoryWire);
+    clock.advance(2000);
+    await settled();
+    expect([wires.map(({ closed }) => closed), one.open, dials.length]).toEqual([[true, true], 0, 1]);
+    await up();
+    expect(waiting.to?.upstream).toBe(upstream);
+    one.close();
     two.close();
   });
 
