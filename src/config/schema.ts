@@ -325,7 +325,8 @@ export const SCHEMA = mapping(
     drain: mapping(
       {
         deadline: duration('0s', '1h', {
-          description: 'After SIGTERM, calls in flight get this long to finish.',
+          description:
+            'How long the whole end may take after SIGTERM. The last 7.5 s of it, or its half if that is less, are kept for what follows the calls: 2 s to close connections, 5 s for the audit to be written, 0.5 s for the rest; the calls under way have what is before. The audit gets 1 s at least, so below 3 s something that hangs can make it longer. Whoever kills the process must wait longer than this (`terminationGracePeriodSeconds`, `TimeoutStopSec`).',
           default: '30s',
         }),
       },

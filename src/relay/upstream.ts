@@ -570,4 +570,9 @@ export class Upstream implements PlaceHolder {
     this.#context.clock.clear(this.#sweeper);
     for (const { wire } of [...this.#all]) wire.close();
   }
+
+  /** Ends what is still open, after `close` has had its time. */
+  destroy(): void {
+    for (const { wire } of [...this.#all]) wire.destroy('shutdown');
+  }
 }

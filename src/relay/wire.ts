@@ -20,6 +20,8 @@ export interface Wire extends ByteSink {
   set onClose(listener: (reason: never, detail: string, flood?: RecordFlood) => void);
   /** Ends it once everything written has gone out. */
   close(): void;
+  /** Ends it at once. */
+  destroy(reason: 'shutdown'): void;
 }
 
 /** A sink that counts what goes through it. */
@@ -128,6 +130,11 @@ export class SocketWire implements Wire {
     // A peer that neither reads nor closes must not keep the socket for ever.
     const linger = setTimeout(() => socket.destroy(), LINGER_MS).unref();
     socket.once('close', () => clearTimeout(linger));
+  }
+
+  destroy(reason: 'shutdown'): void {
+    this.#gone(reason, '');
+    this.#socket.destroy();
   }
 
   #gone(reason: string, detail: string, flood?: RecordFlood): void {

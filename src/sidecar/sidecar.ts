@@ -38,6 +38,7 @@ import { type Logger, silentLogger } from '../telemetry/log.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { loadTracing } from '../telemetry/tracing.ts';
 import type { CloseReason } from '../transport/errors.ts';
+import { type EndShares, endShares } from './endshares.ts';
 
 export interface SidecarOptions {
   readonly config: SidecarConfig;
@@ -63,10 +64,7 @@ export interface BoundAddresses {
   readonly admin: readonly string[];
 }
 
-/** After the last call: for CLOSE to be answered, and for audit adapters to take what is left. */
-const CLOSE_MS = 2000;
 const POLL_MS = 20;
-const AUDIT_CLOSE_MS = 5000;
 
 interface Parts {
   readonly context: RelayContext;
@@ -97,7 +95,10 @@ export class Sidecar {
   readonly #probeListeners: { http: Listener[]; grpc: Listener[] } = { http: [], grpc: [] };
   #watch: AppWatch | undefined;
   #admin: AdminApi | undefined;
+  readonly #shares: EndShares;
   #draining: Promise<void> | undefined;
+  /** When calls under way are not waited for any more; monotonic. */
+  #callsEndAt = Number.POSITIVE_INFINITY;
   #stopped: Promise<number> | undefined;
 
   private constructor(options: SidecarOptions, parts: Parts) {
@@ -107,6 +108,7 @@ export class Sidecar {
     this.#log = parts.context.log;
     this.#parts = parts;
     this.#startedAt = this.#clock.now();
+    this.#shares = endShares(options.config.drain.deadlineMs);
     this.spiffeId = parts.loaded.identity.spiffeId;
     const { metrics } = parts.context;
     this.#probes = new Probes({ readiness: this.readiness, metrics, log: this.#log });
@@ -277,11 +279,13 @@ export class Sidecar {
   }
 
   /**
-   * The graceful way down: not ready, no new connections, GOAWAY to all, calls under way finish. Resolves when
-   * the last has ended or the deadline has passed; `stop` comes after.
+   * The graceful way down: not ready, no new connections, GOAWAY to all, calls under way finish. Resolves when the last
+   * has ended or their time is over, by default what `drain.deadline` leaves them; `stop` comes after, and is within
+   * that deadline then. Called again, it can only bring the end forward.
    */
-  drain(reason: string, deadlineMs = this.#config.drain.deadlineMs): Promise<void> {
-    this.#draining ??= this.#drain(reason, deadlineMs);
+  drain(reason: string, callsMs = this.#shares.calls): Promise<void> {
+    this.#callsEndAt = Math.min(this.#callsEndAt, this.#clock.monotonic() + callsMs);
+    this.#draining ??= this.#drain(reason, callsMs);
     return this.#draining;
   }
 
@@ -295,28 +299,23 @@ export class Sidecar {
     ingress.drain(deadlineMs);
     // A connection that is open could still bring a call.
     const idle = (): boolean => context.calls === 0 && egress.connections === 0 && ingress.connections === 0;
-    await this.#until(idle, deadlineMs);
+    await this.#until(() => idle() || this.#clock.monotonic() >= this.#callsEndAt);
   }
 
-  /** Resolves once `done` says so, or after the deadline. */
-  #until(done: () => boolean, deadlineMs: number): Promise<void> {
+  /** Resolves once `done` says so. */
+  #until(done: () => boolean): Promise<void> {
     return new Promise((resolve) => {
-      const end = (): void => {
-        this.#clock.clear(deadline);
-        this.#clock.clear(poll);
-        resolve();
+      const look = (): void => {
+        if (done()) resolve();
+        else this.#clock.after(POLL_MS, look);
       };
-      const deadline = this.#clock.after(deadlineMs, end);
-      const poll = this.#clock.every(POLL_MS, () => {
-        if (done()) end();
-      });
-      if (done()) end();
+      look();
     });
   }
 
   /**
    * Ends everything now: calls still under way end UNAVAILABLE, the audit is written out, then the keys are wiped.
-   * Resolves with the number of calls that were cut.
+   * Each step has its share of `drain.deadline` and no more. Resolves with the number of calls that were cut.
    */
   stop(reason: string): Promise<number> {
     this.#stopped ??= this.#stop(reason);
@@ -324,40 +323,56 @@ export class Sidecar {
   }
 
   async #stop(reason: string): Promise<number> {
-    const { context, egress, ingress, targets, apps, sessions, limits, lag } = this.#parts;
+    const { context, egress, ingress, targets, sessions, limits, lag } = this.#parts;
+    const { closing, last } = this.#shares;
     const callsCut = context.calls;
+    const closedBy = this.#clock.monotonic() + closing;
     this.#watch?.close();
-    sessions.manager.drain(CLOSE_MS);
+    sessions.manager.drain(closing / 2);
     egress.close();
     ingress.close();
     for (const target of targets) target.close();
-    await sessions.close(CLOSE_MS, async () => {
-      ingress.destroy();
-      egress.destroy();
-      const upstreams = [
-        ...targets.flatMap((target) => target.upstreams),
-        ...apps.map((app) => app.upstream),
-      ];
-      const closed = (): boolean =>
-        egress.connections === 0 && ingress.connections === 0 && upstreams.every(({ open }) => open === 0);
-      await this.#until(closed, CLOSE_MS);
+    await sessions.close(closing / 2, async () => {
+      await this.#closeSockets(closedBy);
       limits.close();
       lag.stop();
       context.recorder.record({ type: 'sidecar.stopped', reason, callsCut });
       await this.#writeAudit();
     });
     this.#log.info({}, 'keys wiped');
-    await this.#admin?.close();
+    const lastBy = this.#clock.monotonic() + last;
+    if (this.#admin !== undefined) await this.#inTime(this.#admin.close(), lastBy);
     this.#health.close();
     this.#probes.close();
     for (const listener of [...this.#probeListeners.http, ...this.#probeListeners.grpc]) listener.destroy();
     this.#log.info({ reason, callsCut }, 'stopped');
-    await this.#log.flush();
+    await this.#inTime(this.#log.flush(), lastBy);
     return callsCut;
   }
 
+  /** Ends the connections that were closed and are still there: first what was opened to us, in the end all. */
+  async #closeSockets(by: number): Promise<void> {
+    const { egress, ingress, targets, apps } = this.#parts;
+    const upstreams = [...targets.flatMap((target) => target.upstreams), ...apps.map((app) => app.upstream)];
+    const closed = (): boolean =>
+      egress.connections === 0 && ingress.connections === 0 && upstreams.every(({ open }) => open === 0);
+    ingress.destroy();
+    egress.destroy();
+    await this.#until(() => closed() || this.#clock.monotonic() >= by);
+    for (const upstream of upstreams) upstream.destroy();
+  }
+
+  /** Waits for a promise no longer than until a time of the monotonic clock. */
+  async #inTime(promise: Promise<void>, by: number): Promise<void> {
+    let timer: unknown;
+    const late = new Promise<void>((resolve) => {
+      timer = this.#clock.after(by - this.#clock.monotonic(), resolve);
+    });
+    await Promise.race([promise, late]).finally(() => this.#clock.clear(timer));
+  }
+
   async #writeAudit(): Promise<void> {
-    for (const { adapter, count, error } of await this.#parts.context.recorder.close(AUDIT_CLOSE_MS)) {
+    for (const { adapter, count, error } of await this.#parts.context.recorder.close(this.#shares.audit)) {
       this.#log.error({ adapter, count, error }, 'an audit adapter never got these events');
     }
     this.#log.info({}, 'audit written');

@@ -121,6 +121,10 @@ class ServerWire implements Wire {
     this.cut();
   }
 
+  destroy(): void {
+    this.cut();
+  }
+
   cut(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -64,7 +64,7 @@ describe.each(['web', 'greeter'] as const)('SIGTERM to %s', (name) => {
 
     expect(await sidecar.exited).toEqual({ code: 0, signal: null });
     const { draining, last } = await ending(sidecar);
-    expect(draining).toMatchObject({ reason: 'SIGTERM', calls: 1, deadlineMs: 30_000 });
+    expect(draining).toMatchObject({ reason: 'SIGTERM', calls: 1, deadlineMs: 22_500 });
     expect(last).toMatchObject({ type: 'sidecar.stopped', reason: 'SIGTERM', callsCut: 0 });
     health.close();
   });

@@ -73,6 +73,10 @@ export class MemoryWire implements Wire {
     this.cut('local-closed');
   }
 
+  destroy(reason: 'shutdown'): void {
+    this.cut(reason);
+  }
+
   /** The server's SETTINGS go out, and it takes what came. */
   answer(): Connection {
     const { settings, ...rest } = this.#context.http2For('session', 'server');

@@ -64,6 +64,10 @@ export class RawWire implements Wire {
     this.cut('local-closed');
   }
 
+  destroy(reason: 'shutdown'): void {
+    this.cut(reason);
+  }
+
   /** The wire is gone. */
   cut(reason: string): void {
     if (this.closed) return;
