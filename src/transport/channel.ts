@@ -105,6 +105,7 @@ export class SecureChannel {
     const tally = { recordsIn: 0, recordsOut: 0 };
     this.#out = new RecordOutput(socket, established.send, clock, limits, tally);
     this.#out.onRekey = (cause) => this.onRekey?.('send', cause);
+    this.#out.onExhausted = (detail) => this.#finish('key-exhausted', detail);
     this.#in = new RecordInput(
       {
         ...{ cipher: established.receive, clock, limits, tickets: this.#tickets },

@@ -83,7 +83,7 @@ export class HandshakeError extends Error {
  * - `bad-record`: a tag, length or padding that does not verify
  * - `record-timeout`: a record began and did not complete in time
  * - `heartbeat-timeout`: nothing came after a PING of ours: the peer, or the way to it, is gone
- * - `key-exhausted`: the peer sealed more records under a key than the protocol allows
+ * - `key-exhausted`: the peer sealed more records under a key than the protocol allows, or this end would have
  * - `protocol-error`: an authentic record that means nothing here
  * - `flood`: too many records, or too many KEY_UPDATE or PING or records that carry nothing, or more to send than a peer that does not read may have us keep
  * - `peer-alert`: an ALERT record

@@ -1,12 +1,14 @@
 import type { HandshakeConfig, RecordsConfig } from '../config/config.ts';
-import { MAX_LENGTH } from './record.ts';
+import { MAX_KEY_BYTES, MAX_KEY_RECORDS, MAX_LENGTH } from './record.ts';
 
 /** Limits of design section 5. Sizes in bytes, times in milliseconds. */
 export type HandshakeLimits = HandshakeConfig;
 
 export interface RecordLimits extends RecordsConfig {
-  /** A receiver refuses a key's record of this number (the first is number 1). */
+  /** A receiver refuses a key's record of this number (the first is number 1), and a sender does not seal it. */
   readonly maxKeyRecords: number;
+  /** A sender seals nothing more under a key that has sealed this many bytes. */
+  readonly maxKeyBytes: number;
   /** A KEY_UPDATE that follows another after fewer records than this ... */
   readonly keyUpdateRecords: number;
   /** ... and in less than this time is a flood. */
@@ -51,7 +53,8 @@ export const DEFAULT_RECORD_LIMITS: RecordLimits = {
   rekeyBytes: 32 * 2 ** 30,
   rekeyAfterMs: 3_600_000,
   maxRecordsPerSecond: 200_000,
-  maxKeyRecords: 2 ** 22,
+  maxKeyRecords: MAX_KEY_RECORDS,
+  maxKeyBytes: MAX_KEY_BYTES,
   keyUpdateRecords: 2 ** 10,
   keyUpdateMs: 1_000,
   idleRecords: 200,

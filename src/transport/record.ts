@@ -29,18 +29,35 @@ export const MAX_LENGTH = 65_535;
 export const OVERHEAD = RECORD_HEADER + TAG;
 export const MAX_PAYLOAD = MAX_LENGTH - OVERHEAD;
 
+/** The number of the first record that no key seals or opens; limits can only lower it. */
+export const MAX_KEY_RECORDS = 2 ** 22;
+/** A key seals nothing more once it has sealed so much: far above what AES-GCM's proofs need, as the config's 64 GiB is. */
+export const MAX_KEY_BYTES = 2 ** 37;
+
 const EMPTY = Buffer.alloc(RECORD_HEADER);
 
 /** Seals one direction's records, in order. Not usable after an error. */
 export class RecordWriter {
   readonly #cipher: CipherState;
   readonly #limits: RecordLimits;
+  readonly #maxKeyRecords: number;
+  readonly #maxKeyBytes: number;
   #keyRecords = 0;
   #keyBytes = 0;
 
   constructor(cipher: CipherState, limits: RecordLimits) {
     this.#cipher = cipher;
     this.#limits = limits;
+    this.#maxKeyRecords = Math.min(limits.maxKeyRecords, MAX_KEY_RECORDS);
+    this.#maxKeyBytes = Math.min(limits.maxKeyBytes, MAX_KEY_BYTES);
+  }
+
+  /**
+   * Whether the key has sealed all that it may, which no key does that is changed when that is due. Nothing more can be
+   * sealed, not even a KEY_UPDATE: sealing throws RecordError `key-exhausted`.
+   */
+  get exhausted(): boolean {
+    return this.#keyRecords + 1 >= this.#maxKeyRecords || this.#keyBytes >= this.#maxKeyBytes;
   }
 
   /** What the key has been used enough by, if it has: the next record should be keyUpdate(). */
@@ -97,6 +114,12 @@ export class RecordWriter {
     at: number,
     outEnd: number,
   ): void {
+    if (this.exhausted) {
+      throw new RecordError(
+        'key-exhausted',
+        `This end has not changed its key within ${this.#keyRecords} records and ${this.#keyBytes} bytes`,
+      );
+    }
     const payload = end - start;
     const plain = start - RECORD_HEADER;
     buf[plain] = type;

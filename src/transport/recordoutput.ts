@@ -17,6 +17,8 @@ const NO_PAYLOAD = Buffer.alloc(RECORD_HEADER);
 export class RecordOutput {
   /** Our direction has changed its key. */
   onRekey: ((cause: RekeyCause) => void) | undefined;
+  /** The key may seal nothing more, and nothing was sealed. Called once, in a turn of its own. */
+  onExhausted: ((detail: string) => void) | undefined;
   /** How many records were sealed; set anew by whoever keeps count. */
   tally: { recordsOut: number };
 
@@ -68,6 +70,11 @@ export class RecordOutput {
    * until `drained` says so.
    */
   write(buf: Buffer, start: number, end: number): boolean {
+    if (this.#writer.exhausted) {
+      giveBuffer(buf);
+      this.#exhausted();
+      return false;
+    }
     this.tally.recordsOut++;
     if (this.#inPlace(buf, end - start, end)) {
       this.#lent.push(buf);
@@ -94,6 +101,10 @@ export class RecordOutput {
   /** Writes a small record, unless CLOSE has gone; `bytes` is RECORD_HEADER free bytes, then the payload. */
   control(type: number, bytes: Buffer): void {
     if (this.#ended) return;
+    if (this.#writer.exhausted) {
+      this.#exhausted();
+      return;
+    }
     this.tally.recordsOut++;
     this.#socket.write(this.#writer.seal(type, bytes, RECORD_HEADER, bytes.length));
     this.#rekeyIfDue();
@@ -117,9 +128,15 @@ export class RecordOutput {
     return waited;
   }
 
-  /** Writes CLOSE, the last record, then FIN. */
+  /** Writes CLOSE, the last record, then FIN; FIN alone, which the peer takes for a truncation, under a key that is used up. */
   end(): void {
+    const { exhausted } = this.#writer;
+    if (exhausted) this.#exhausted();
     this.#ended = true;
+    if (exhausted) {
+      this.#socket.end();
+      return;
+    }
     this.tally.recordsOut++;
     this.#socket.end(this.#writer.seal(CLOSE, NO_PAYLOAD, RECORD_HEADER, RECORD_HEADER));
   }
@@ -131,6 +148,13 @@ export class RecordOutput {
     this.#writer.wipe();
     this.#owedPong = undefined;
     this.#lent.length = 0;
+  }
+
+  /** Later, because a writer does not expect the end. */
+  #exhausted(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    setImmediate(() => this.onExhausted?.('This end has not changed its key in time'));
   }
 
   get #backlogged(): boolean {
@@ -152,7 +176,7 @@ export class RecordOutput {
   readonly #keyIsOld = (): void => {
     if (this.#ended) return;
     const left = this.#keySince + this.#limits.rekeyAfterMs - this.#clock.monotonic();
-    if (left <= 0) this.#rekey('age');
+    if (left <= 0 && !this.#writer.exhausted) this.#rekey('age');
     this.#rekeyTimer = this.#clock.after(left > 0 ? left : this.#limits.rekeyAfterMs, this.#keyIsOld);
   };
 }

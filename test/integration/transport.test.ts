@@ -358,4 +358,14 @@ describe('records that a peer should not send', () => {
     expect(server.data).toHaveLength(8); // the PING was the first record, the tenth is one too many
     await strict.close();
   });
+
+  it('a key that is not changed in time sends nothing more, and says so here', async () => {
+    const { client, server } = await bench.connect({
+      limits: { records: { maxKeyRecords: 10, rekeyRecords: 1000 } },
+    });
+    for (let i = 0; i < 12; i++) client.send('x');
+    expect((await client.ended).reason).toBe('key-exhausted');
+    expect((await server.ended).reason).toBe('truncated');
+    expect(Buffer.concat(server.data).toString()).toBe('x'.repeat(8)); // the PING was the first record of nine
+  });
 });

@@ -24,7 +24,7 @@ interface Line {
   onRecord: ((type: number) => void) | undefined;
 }
 
-function line(overrides: Partial<RecordLimits> = {}): Line {
+function line(overrides: Partial<RecordLimits> = {}, writers: Partial<RecordLimits> = overrides): Line {
   const limits = { ...DEFAULT_RECORD_LIMITS, ...overrides };
   const [cipher, opener] = cipherPair();
   const got: Line['got'] = [];
@@ -37,7 +37,7 @@ function line(overrides: Partial<RecordLimits> = {}): Line {
   };
   const reader = new RecordReader(opener, limits, sink, () => time.now);
   const made: Line = {
-    writer: new RecordWriter(cipher, limits),
+    writer: new RecordWriter(cipher, { ...limits, ...writers }),
     reader,
     cipher,
     got,
@@ -288,7 +288,7 @@ describe('rekeying', () => {
   });
 
   it('is insisted on: the last record that a key may not have is refused', () => {
-    const { writer, reader, got } = line({ maxKeyRecords: 4 });
+    const { writer, reader, got } = line({ maxKeyRecords: 4 }, { maxKeyRecords: 5 });
     for (let i = 0; i < 3; i++) reader.push(data(writer, 'ok'));
     expect(codeOf(() => reader.push(data(writer, 'one too many')))).toBe('key-exhausted');
     expect(got).toHaveLength(3);
@@ -299,6 +299,49 @@ describe('rekeying', () => {
       obedient.reader.push(obedient.writer.keyUpdate());
     }
     expect(obedient.got).toHaveLength(18);
+  });
+
+  it('the sender seals no record that the receiver would refuse, not even KEY_UPDATE', () => {
+    const { writer, reader, got } = line({ maxKeyRecords: 4 });
+    for (let i = 0; i < 3; i++) reader.push(data(writer, 'ok'));
+    expect(writer.exhausted).toBe(true);
+    expect(codeOf(() => data(writer, 'one too many'))).toBe('key-exhausted');
+    expect(codeOf(() => writer.keyUpdate())).toBe('key-exhausted');
+    expect([writer.sealed, got.length]).toEqual([3, 3]);
+  });
+
+  it('the sender seals nothing more once a key has sealed too many bytes', () => {
+    const { writer, reader, time } = line({ maxKeyBytes: 3 * 119 });
+    for (let i = 0; i < 6; i++) {
+      time.now += 1_000;
+      // The last record of its key may be KEY_UPDATE: below the limit by 19 bytes at least.
+      for (let n = 0; n < 2; n++) reader.push(data(writer, Buffer.alloc(100)));
+      expect(writer.exhausted).toBe(false);
+      reader.push(writer.keyUpdate());
+    }
+    for (let n = 0; n < 3; n++) reader.push(data(writer, Buffer.alloc(100)));
+    expect(codeOf(() => data(writer, ''))).toBe('key-exhausted');
+    expect(codeOf(() => writer.keyUpdate())).toBe('key-exhausted');
+  });
+
+  it("limits lower the sender's bounds and cannot raise them", () => {
+    const wide = { rekeyRecords: 2 ** 40, rekeyBytes: 2 ** 50, maxKeyRecords: 2 ** 40, maxKeyBytes: 2 ** 50 };
+    const [cipher] = cipherPair();
+    const free: Pick<CipherState, 'encryptInto' | 'n'> = {
+      n: 0,
+      encryptInto: (_plaintext, out, at) => at + out.length,
+    };
+    Object.setPrototypeOf(free, Object.getPrototypeOf(cipher));
+    const writer = new RecordWriter(free as CipherState, { ...DEFAULT_RECORD_LIMITS, ...wide });
+    let sealed = 0;
+    const small = Buffer.alloc(64);
+    for (; !writer.exhausted; sealed++) writer.sealInPlace(DATA, small, 5, 5);
+    expect(sealed).toBe(2 ** 22 - 1);
+    expect(codeOf(() => writer.sealInPlace(DATA, small, 5, 5))).toBe('key-exhausted');
+    const other = new RecordWriter(free as CipherState, { ...DEFAULT_RECORD_LIMITS, ...wide });
+    const large = Buffer.alloc(RECORD_BUFFER);
+    for (sealed = 0; !other.exhausted; sealed++) other.sealInPlace(DATA, large, 5, 5 + MAX_PAYLOAD);
+    expect(sealed).toBe(Math.ceil(2 ** 37 / (MAX_PAYLOAD + 19)));
   });
 });
 
