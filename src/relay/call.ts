@@ -60,6 +60,12 @@ export interface CallTarget {
   readonly name: string;
 }
 
+/** Where calls wait for an address, a connection or a stream. */
+export interface WaitingPlace {
+  /** The call is over. */
+  leave(call: Call): void;
+}
+
 /** Header lists above this are not kept for as long as their call lasts: a peer may have thousands of calls open. */
 const KEPT_LIST = 4096; // octets, RFC 9113 section 6.5.2
 /** Who opens streams only to reset them waits less for an answer. */
@@ -73,8 +79,10 @@ export class Call implements StreamHandler, WheelEntry {
   plan: CallPlan;
   /** The target's upstreams that this call has been to and not got through. */
   tried: Upstream[] | undefined;
-  /** Where the call waits, if it does. */
-  waitingAt: Upstream | undefined;
+  /** Where the call waits, if it does ... */
+  waitingAt: WaitingPlace | undefined;
+  /** ... and since when, there and elsewhere: monotonic milliseconds. */
+  waitsSince: number | undefined;
   /** It has waited: the deadline that is sent on must be shortened. */
   delayed = false;
 
@@ -150,6 +158,7 @@ export class Call implements StreamHandler, WheelEntry {
   /** A connection has a stream free for this call. */
   ready(to: UpstreamConnection): void {
     if (this.#done) return;
+    this.waitsSince = undefined;
     this.#upConnection = to;
     to.calls++;
     if (to.session !== undefined) {

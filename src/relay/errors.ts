@@ -110,3 +110,8 @@ export class RelayError extends Error {
     this.retryAfterMs = options?.retryAfterMs;
   }
 }
+
+/** For a call that comes, or still waits, when the sidecar ends. */
+export function drainingError(): RelayError {
+  return new RelayError('draining', 'this sidecar is shutting down; the call was not sent, try another');
+}

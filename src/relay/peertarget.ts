@@ -1,7 +1,8 @@
+import type { TimerHandle } from '../clock/clock.ts';
 import type { Endpoint } from '../config/config.ts';
-import type { Call, CallTarget } from './call.ts';
+import type { Call, CallTarget, WaitingPlace } from './call.ts';
 import type { RelayContext } from './context.ts';
-import { RelayError } from './errors.ts';
+import { drainingError, RelayError } from './errors.ts';
 import { type Lookup, ResolvedName } from './resolver.ts';
 import type { Upstream, UpstreamConnection } from './upstream.ts';
 
@@ -10,9 +11,13 @@ export interface PeerTargetOptions {
   readonly endpoints: readonly Endpoint[];
   /** Makes the upstream of one address of the service. */
   readonly makeUpstream: (host: string, port: number) => Upstream;
+  /** How long a call waits, in milliseconds; by default as long as its caller does. */
+  readonly waitMs?: number;
   readonly lookup?: Lookup;
   readonly random?: () => number;
 }
+
+const SWEEP_MS = 1000;
 
 interface Source {
   readonly endpoint: Endpoint;
@@ -23,7 +28,7 @@ interface Source {
  * A service at its endpoints: an upstream an address, and of two that are drawn at random each call goes to
  * the one with fewer calls. Endpoints whose last dial failed come last.
  */
-export class PeerTarget implements CallTarget {
+export class PeerTarget implements CallTarget, WaitingPlace {
   readonly lostCode = 'session-lost';
   readonly name: string;
   readonly #context: RelayContext;
@@ -33,7 +38,9 @@ export class PeerTarget implements CallTarget {
   readonly #byAddress = new Map<string, Upstream>();
   #upstreams: Upstream[] = [];
   /** Calls that wait for the first addresses. */
-  #unresolved = 0;
+  readonly #unresolved = new Set<Call>();
+  #sweeper: TimerHandle | undefined;
+  #closing = false;
   /** What the upstreams were made of, to see when DNS has changed. */
   #made = '';
 
@@ -67,22 +74,51 @@ export class PeerTarget implements CallTarget {
 
   /** Waits for the first addresses. */
   #assignLater(call: Call, refreshed: Promise<void>): void {
-    const { queuedCalls } = this.#context.http2;
-    if (this.#unresolved >= queuedCalls) {
+    if (this.#closing) {
+      call.fail(drainingError());
+      return;
+    }
+    const { http2, clock } = this.#context;
+    if (this.#unresolved.size >= http2.queuedCalls) {
       call.fail(
         new RelayError(
           'queue-full',
-          `${queuedCalls} calls wait for an address of ${this.name} already; slow down or raise http2.queuedCalls`,
+          `${http2.queuedCalls} calls wait for an address of ${this.name} already; slow down or raise http2.queuedCalls`,
         ),
       );
       return;
     }
     call.delayed = true;
-    this.#unresolved++;
+    call.waitingAt = this;
+    call.waitsSince ??= clock.monotonic();
+    this.#unresolved.add(call);
+    this.#sweeper ??= clock.every(SWEEP_MS, () => this.#failLate());
     refreshed.then(() => {
-      this.#unresolved--;
-      if (!call.done) this.#choose(call, undefined);
+      if (!this.#unresolved.has(call)) return;
+      this.leave(call);
+      this.#choose(call, undefined);
     });
+  }
+
+  leave(call: Call): void {
+    this.#unresolved.delete(call);
+    call.waitingAt = undefined;
+    if (this.#unresolved.size > 0) return;
+    this.#context.clock.clear(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  /** Calls that have waited too long. */
+  #failLate(): void {
+    const { waitMs } = this.#options;
+    if (waitMs === undefined) return;
+    const since = this.#context.clock.monotonic() - waitMs;
+    for (const call of this.#unresolved) {
+      if (call.waitsSince === undefined || call.waitsSince > since) continue;
+      this.leave(call);
+      const message = `the call waited ${waitMs} ms for an address of ${this.name}: DNS has not answered; it was not sent`;
+      call.fail(new RelayError('wait-timeout', message));
+    }
   }
 
   reassign(call: Call, error: RelayError): void {
@@ -145,6 +181,7 @@ export class PeerTarget implements CallTarget {
   }
 
   #rebuild(): void {
+    if (this.#closing) return;
     const wanted = new Map<string, [host: string, port: number]>();
     for (const { endpoint, name } of this.#sources) {
       for (const host of name.addresses) wanted.set(`${host} ${endpoint.port}`, [host, endpoint.port]);
@@ -164,10 +201,16 @@ export class PeerTarget implements CallTarget {
   }
 
   drain(): void {
+    this.#closing = true;
+    for (const call of this.#unresolved) {
+      this.leave(call);
+      call.fail(drainingError());
+    }
     for (const upstream of this.#upstreams) upstream.drain();
   }
 
   close(): void {
+    this.drain();
     for (const upstream of this.#upstreams) upstream.close();
   }
 }

@@ -9,7 +9,7 @@ import type { Session } from '../session/session.ts';
 import { reportBug } from './bugreport.ts';
 import type { Call } from './call.ts';
 import type { RelayContext } from './context.ts';
-import { RelayError } from './errors.ts';
+import { drainingError, RelayError } from './errors.ts';
 import { FloodReport } from './floodreport.ts';
 import { DIAL_FOR_CALLS, Reconnect, type ReconnectPolicy } from './reconnect.ts';
 import type { PlaceHolder, SessionPlaces } from './sessionplaces.ts';
@@ -221,8 +221,8 @@ export class Upstream implements PlaceHolder {
   readonly #all = new Set<UpstreamConnection>();
   /** Their session comes to its end, for which reason: they take calls until a successor does. */
   readonly #ageing = new Map<UpstreamConnection, SessionReason>();
-  /** Calls and since when they wait, monotonic milliseconds, the longest first. */
-  readonly #waiting = new Map<Call, number>();
+  /** In the order of their coming. */
+  readonly #waiting = new Set<Call>();
   readonly #reconnect: Reconnect;
   #retries = RETRY_BURST * CALLS_A_RETRY;
   #dialling = 0;
@@ -261,8 +261,8 @@ export class Upstream implements PlaceHolder {
     const { waitMs } = this.#options;
     if (waitMs === undefined) return;
     const since = this.#context.clock.monotonic() - waitMs;
-    for (const [call, waits] of this.#waiting) {
-      if (waits > since) return;
+    for (const call of this.#waiting) {
+      if (call.waitsSince === undefined || call.waitsSince > since) continue;
       this.leave(call);
       call.fail(new RelayError('wait-timeout', this.#whyItWaits(waitMs)));
     }
@@ -312,9 +312,7 @@ export class Upstream implements PlaceHolder {
 
   #assignLater(call: Call): void {
     if (this.#closing) {
-      call.fail(
-        new RelayError('draining', 'this sidecar is shutting down; the call was not sent, try another'),
-      );
+      call.fail(drainingError());
       return;
     }
     if (this.#waiting.size >= this.#context.http2.queuedCalls) {
@@ -328,7 +326,8 @@ export class Upstream implements PlaceHolder {
     }
     call.delayed = true;
     call.waitingAt = this;
-    this.#waiting.set(call, this.#context.clock.monotonic());
+    call.waitsSince ??= this.#context.clock.monotonic();
+    this.#waiting.add(call);
     this.#dialIfWanted();
   }
 
@@ -477,7 +476,7 @@ export class Upstream implements PlaceHolder {
   }
 
   #failWaiting(error: RelayError): void {
-    for (const call of [...this.#waiting.keys()]) {
+    for (const call of [...this.#waiting]) {
       this.leave(call);
       call.tried ??= [];
       call.tried.push(this);
@@ -515,7 +514,7 @@ export class Upstream implements PlaceHolder {
   room(): void {
     if (this.#waiting.size === 0) return;
     for (const to of this.#connections) {
-      for (const call of this.#waiting.keys()) {
+      for (const call of this.#waiting) {
         if (!to.hasRoom) break;
         this.leave(call);
         call.ready(to);
@@ -556,9 +555,7 @@ export class Upstream implements PlaceHolder {
     this.#closing = true;
     this.#reconnect.stop();
     this.#options.places?.leave(this);
-    this.#failWaiting(
-      new RelayError('draining', 'this sidecar is shutting down; the call was not sent, try another'),
-    );
+    this.#failWaiting(drainingError());
     for (const { connection } of this.#all) connection.drain('shutdown');
   }
 

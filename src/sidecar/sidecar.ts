@@ -441,7 +441,12 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
       peerUpstream(context, { sessions, places, pool: config.pool }, route, host, port);
     return {
       config: route,
-      target: new PeerTarget(context, { service: route.service, endpoints: route.endpoints, makeUpstream }),
+      target: new PeerTarget(context, {
+        service: route.service,
+        endpoints: route.endpoints,
+        waitMs: config.pool.waitTimeoutMs,
+        makeUpstream,
+      }),
     };
   });
   const apps = config.ingress.apps.map((app) => new AppTarget(context, app));

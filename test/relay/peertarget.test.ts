@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Call } from '../../src/relay/call.ts';
+import type { Call, WaitingPlace } from '../../src/relay/call.ts';
 import { RelayError } from '../../src/relay/errors.ts';
 import { PeerTarget } from '../../src/relay/peertarget.ts';
 import type { Lookup } from '../../src/relay/resolver.ts';
@@ -29,7 +29,7 @@ class Place {
 }
 
 class Caller {
-  done = false;
+  waitingAt: WaitingPlace | undefined;
   error: string | undefined;
   tried: unknown[] | undefined;
   delayed = false;
@@ -39,17 +39,25 @@ class Caller {
   }
 }
 
+/** As a call does that is cancelled, or whose deadline passes. */
+function leave(caller: Caller): void {
+  caller.waitingAt?.leave(caller as unknown as Call);
+}
+
 interface Setting {
   lookup?: Lookup;
+  queuedCalls?: number;
+  waitMs?: number;
   /** What random draws, in turn, for ever. */
   draws?: number[];
 }
 
-function make(hosts: string[], { lookup, draws = [0] }: Setting = {}) {
+function make(hosts: string[], { lookup, draws = [0], queuedCalls = 1024, waitMs = 30_000 }: Setting = {}) {
   const clock = new FakeClock();
   const places = new Map<string, Place>();
   let drawn = 0;
-  const target = new PeerTarget(contextOn(clock), {
+  const target = new PeerTarget(contextOn(clock, { queuedCalls }), {
+    waitMs,
     service: 'greeter.shop',
     endpoints: hosts.map((host) => ({ host, port: 15008 })),
     makeUpstream: (host) => {
@@ -182,8 +190,44 @@ describe('an endpoint’s DNS name', () => {
       lookup: async () => ({ addresses: ['10.0.0.1'], ttlMs: 5000 }),
     });
     const caller = call();
-    caller.done = true;
+    leave(caller);
     await settled();
     expect(place(places, '10.0.0.1').taken).toEqual([]);
+  });
+});
+
+describe('calls that wait for the first address', () => {
+  const never: Lookup = () => new Promise(() => {});
+
+  it('are so many at most; one that is over leaves its place to the next', () => {
+    const { call } = make(['greeter'], { lookup: never, queuedCalls: 2 });
+    const [first, second, third] = [call(), call(), call()];
+    expect([first, second, third].map(({ error }) => error)).toEqual([undefined, undefined, 'queue-full']);
+    leave(first);
+    expect([call().error, call().error]).toEqual([undefined, 'queue-full']);
+  });
+
+  it('wait only so long, each by itself', () => {
+    const { clock, call } = make(['greeter'], { lookup: never, waitMs: 3000 });
+    const early = call();
+    clock.advance(2000);
+    const late = call();
+    clock.advance(1000);
+    expect([early.error, late.error]).toEqual(['wait-timeout', undefined]);
+    clock.advance(2000);
+    expect(late.error).toBe('wait-timeout');
+    expect(clock.pending).toBe(0);
+  });
+
+  it('are told when the sidecar ends, and nothing is dialled for them when DNS answers', async () => {
+    let answer: (answer: { addresses: string[]; ttlMs: number }) => void = () => {};
+    const lookup: Lookup = () => new Promise((resolve) => (answer = resolve));
+    const { clock, places, target, call } = make(['greeter'], { lookup });
+    const caller = call();
+    target.drain();
+    expect([caller.error, call().error]).toEqual(['draining', 'draining']);
+    answer({ addresses: ['10.0.0.1'], ttlMs: 5000 });
+    await settled();
+    expect([places.size, clock.pending]).toEqual([0, 0]);
   });
 });
