@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FakeClock } from '../harness/fake-clock.ts';
 import { SayHello } from '../harness/greeter-methods.ts';
-import { Mitm } from '../harness/mitm.ts';
+import { type Link, Mitm } from '../harness/mitm.ts';
 import { ingressTo, merge, type SidecarProcess, startPair, World } from '../harness/sidecars.ts';
 import { makeTrust, type Trust } from '../harness/trust.ts';
 import { Bench, Party } from '../transport/wire.ts';
@@ -80,37 +80,45 @@ describe('a channel', () => {
   });
 });
 
-describe('between sidecars', () => {
-  const beats = { records: { heartbeat: '400ms', heartbeatTimeout: '400ms' } };
+describe.concurrent('between sidecars', () => {
+  const beats = { records: { heartbeat: '200ms', heartbeatTimeout: '400ms' } };
 
-  it.each([
+  it.for([
     { who: 'caller', web: beats, greeter: {}, seen: 'heartbeat-timeout' },
     { who: 'called side', web: {}, greeter: beats, seen: 'truncated' },
-  ])('a half-open connection is ended by the $who, and the session resumed on another', async (row) => {
-    const { web, greeter, seen } = row;
-    const middle = await Mitm.start({ raw: true });
-    const pair = await startPair({ web, greeter, route: { endpoints: [middle.address] } });
-    middle.target = pair.greeter.ingress;
-    expect((await pair.client.unary(SayHello, { name: 'Ada' })).code).toBe(0);
-    const [dead] = middle.links;
-    middle.meddler = (unit, link) => (link === dead ? undefined : unit.bytes);
-    const answer = await pair.client.unary(SayHello, { name: 'Bob' }, { deadlineMs: 60_000 });
-    expect(answer).toMatchObject({ code: 14, hauberkError: 'session-lost' });
-    expect(answer.details).toContain(seen);
-    const { audit } = web === beats ? pair.web : pair.greeter;
-    await audit.event('connection.closed', ({ reason }) => reason === 'heartbeat-timeout');
-    // No call asks for it.
-    const { sessionId } = await pair.web.audit.event('session.resumed');
-    expect(sessionId).toBe((await pair.web.audit.event('session.created')).sessionId);
-    expect((await pair.client.unary(SayHello, { name: 'Cleo' })).code).toBe(0);
-    expect(pair.app.calls('SayHello')).toBe(2);
-    // Idle now, and alive.
-    await pause(1_000);
-    expect(await pair.web.audit.of('session.resumed')).toHaveLength(1);
-    expect(await pair.web.audit.of('session.created')).toHaveLength(1);
-  });
+  ])(
+    'a half-open connection is ended by the $who, and the session resumed on another',
+    async (row, { expect }) => {
+      const { web, greeter, seen } = row;
+      const middle = await Mitm.start({ raw: true });
+      const pair = await startPair({ web, greeter, route: { endpoints: [middle.address] } });
+      middle.target = pair.greeter.ingress;
+      expect((await pair.client.unary(SayHello, { name: 'Ada' })).code).toBe(0);
+      const [dead] = middle.links;
+      middle.meddler = (unit, link) => (link === dead ? undefined : unit.bytes);
+      const answer = await pair.client.unary(SayHello, { name: 'Bob' }, { deadlineMs: 60_000 });
+      expect(answer).toMatchObject({ code: 14, hauberkError: 'session-lost' });
+      expect(answer.details).toContain(seen);
+      const { audit } = web === beats ? pair.web : pair.greeter;
+      await audit.event('connection.closed', ({ reason }) => reason === 'heartbeat-timeout');
+      // No call asks for it.
+      const { sessionId } = await pair.web.audit.event('session.resumed');
+      expect(sessionId).toBe((await pair.web.audit.event('session.created')).sessionId);
+      expect((await pair.client.unary(SayHello, { name: 'Cleo' })).code).toBe(0);
+      expect(pair.app.calls('SayHello')).toBe(2);
+      const alive = middle.links.at(-1) as Link;
+      // Idle now, and alive: it is asked and answers, again and again.
+      const moved = (): number => Math.min(...Object.values(alive.sent).map((chunks) => chunks.length));
+      const before = moved();
+      await expect.poll(moved, { timeout: 20_000 }).toBeGreaterThanOrEqual(before + 3);
+      expect(await pair.web.audit.of('session.resumed')).toHaveLength(1);
+      expect(await pair.web.audit.of('session.created')).toHaveLength(1);
+    },
+  );
 
-  it('an endpoint is given up after so many dials, checked, and back in use when it is there again', async () => {
+  it('an endpoint is given up after so many dials, checked, and back in use when it is there again', async ({
+    expect,
+  }) => {
     const world = await World.make();
     const app = await world.app();
     const middle = await Mitm.start({ raw: true });
