@@ -1,11 +1,14 @@
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
 import type { AuditEventOf } from '../../src/audit/event.ts';
+import { AdminClient } from '../harness/admin-client.ts';
 import type { TestClient } from '../harness/greeter-client.ts';
 import { Chat, Fail, SayHello } from '../harness/greeter-methods.ts';
 import {
+  atEnd,
   type ConfigFile,
   ingressTo,
   merge,
@@ -87,10 +90,29 @@ function expiredAt(
 describe.concurrent('an idle session', () => {
   const session = { idle: '1s' };
 
-  it('expires at both ends; the next call opens another', async () => {
-    const pair = await startPair({ web: { session }, greeter: { session } });
+  it('expires at both ends, though its heart beats and an operator looks at it; the next call opens another', async () => {
+    const world = await World.make();
+    const admin = `unix:${join(world.dir, 'admin.sock')}`;
+    const records = { heartbeat: '200ms' };
+    const pair = await startPair({
+      world,
+      web: { session, records, admin: { listen: admin } },
+      greeter: { session, records },
+    });
+    const operator = new AdminClient(admin);
+    atEnd(() => operator.close());
     const first = await sessionOf(pair.client);
-    for (const end of await expiredAt(pair, first)) expect(end).toMatchObject({ reason: 'idle', calls: 1 });
+    let looks = 0;
+    const looking = async (): Promise<void> => {
+      while ((await operator.status('GetSession', { id: first })) === 'OK') {
+        await operator.call('ListSessions', { order: 'LAST_USED' });
+        looks++;
+        await pause(20);
+      }
+    };
+    const [ends] = await Promise.all([expiredAt(pair, first), looking()]);
+    for (const end of ends) expect(end).toMatchObject({ reason: 'idle', calls: 1 });
+    expect(looks).toBeGreaterThan(0);
     const second = await sessionOf(pair.client);
     expect(second).not.toBe(first);
     for (const sidecar of [pair.web, pair.greeter]) {
