@@ -60,6 +60,10 @@ describe('CLIENT_HELLO', () => {
     expect(codeOf(() => decodeClientHello(changed(5, 1)))).toBe('bad-hello');
     expect(codeOf(() => decodeClientHello(changed(5, 16)))).toBe('bad-hello');
     expect(codeOf(() => decodeClientHello(changed(7, 0)))).toBe('bad-hello');
+    // A shift by 32 is one by 0: mode 32 is not mode 0, which is offered.
+    for (let mode = 16; mode < 256; mode++) {
+      expect(codeOf(() => decodeClientHello(changed(5, mode)))).toBe('bad-hello');
+    }
   });
 
   it('ends on any bytes with a hello, a wish for more or a HandshakeError', () => {

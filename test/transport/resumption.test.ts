@@ -320,6 +320,23 @@ describe('in mode 2', () => {
     expect(world.office.tickets.size).toBe(0);
   });
 
+  it('a message 2 with a payload is refused', () => {
+    const world = founded();
+    const initiator = pair.initiator({ takeTicket: () => world.ticket });
+    const opening = initiator.start();
+    const psk = resumptionPsk(crypto, world.responder.session.key, world.ticket.id);
+    const noise = new HandshakeState({
+      crypto,
+      protocol: RESUMPTION.protocol,
+      initiator: false,
+      prologue: prologue(RESUMPTION.protocol, opening.subarray(0, HELLO)),
+      psks: [psk.bytes],
+    });
+    noise.readMessage(opening.subarray(HELLO + 3));
+    const message2 = encodeFrame(MESSAGE, noise.writeMessage(Buffer.from('early data')));
+    expect(codeOf(() => initiator.receive(message2))).toBe('unexpected-bytes');
+  });
+
   it('a RETRY never names it, and an initiator takes none to it', () => {
     const world = founded();
     const initiator = pair.initiator({ takeTicket: () => world.ticket });
