@@ -3,8 +3,17 @@
  * first connection, and not before: together they are about 25 MB.
  */
 import type { Socket } from 'node:net';
-import type { ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
+import type {
+  Metadata,
+  ServerInterceptor,
+  ServerUnaryCall,
+  ServerWritableStream,
+  sendUnaryData,
+  UntypedHandleCall,
+} from '@grpc/grpc-js';
+import type { Clock } from '../clock/clock.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { RefusalTally } from '../transport/refusaltally.ts';
 import type { AdminControl } from './admincontrol.ts';
 import { type AdminMethod, METHODS } from './adminmethods.ts';
 import type { AdminToken } from './admintoken.ts';
@@ -16,9 +25,17 @@ import type { WatchEventsRequest, WatchEventsResponse } from './messages.ts';
 const MAX_STREAMS = 64; // of a connection
 const MAX_REQUEST = 64 * 1024; // octets
 const MAX_WATCHES = 16;
+/** A connection that holds more gets no new streams; grpc-js has no bound of its own. */
+const MAX_CONNECTION_MB = 16;
+
+const OBJECTIONS = {
+  'no-token': 'this listener wants the token of admin.token, as `authorization: Bearer TOKEN`',
+  'wrong-token': 'the token is not that of admin.token',
+} as const;
 
 export interface AdminServiceOptions {
   readonly control: AdminControl;
+  readonly clock: Clock;
   readonly log: Logger;
   /** What callers over TCP present. */
   readonly token: AdminToken | undefined;
@@ -31,6 +48,7 @@ export class AdminService {
   readonly #service: import('@grpc/grpc-js').ServiceDefinition;
   readonly #watches = new Set<ServerWritableStream<WatchEventsRequest, WatchEventsResponse>>();
   readonly #servers: Array<import('@grpc/grpc-js').Server> = [];
+  readonly #refusals: RefusalTally;
 
   private constructor(
     options: AdminServiceOptions,
@@ -40,6 +58,7 @@ export class AdminService {
     this.#options = options;
     this.#grpc = grpc;
     this.#service = service;
+    this.#refusals = new RefusalTally(options.clock);
   }
 
   static async load(options: AdminServiceOptions): Promise<AdminService> {
@@ -55,6 +74,8 @@ export class AdminService {
     const server = new this.#grpc.Server({
       'grpc.max_concurrent_streams': MAX_STREAMS,
       'grpc.max_receive_message_length': MAX_REQUEST,
+      'grpc-node.max_session_memory': MAX_CONNECTION_MB,
+      ...(socketPath === undefined ? { interceptors: [this.#gate] } : {}),
     });
     server.addService(this.#service, this.#handlers(socketPath));
     this.#servers.push(server);
@@ -64,8 +85,7 @@ export class AdminService {
 
   #handlers(socketPath: string | undefined): Record<string, UntypedHandleCall> {
     const handlers: Record<string, UntypedHandleCall> = {
-      WatchEvents: (call: ServerWritableStream<WatchEventsRequest, WatchEventsResponse>) =>
-        this.#watch(call, socketPath),
+      WatchEvents: (call: ServerWritableStream<WatchEventsRequest, WatchEventsResponse>) => this.#watch(call),
     };
     for (const [name, method] of Object.entries(METHODS)) {
       handlers[name] = (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) =>
@@ -83,12 +103,6 @@ export class AdminService {
   ): Promise<void> {
     const { recorder } = this.#options.control;
     const caller = callerOf(call, socketPath);
-    try {
-      this.#admit(name, call, caller, socketPath);
-    } catch (error) {
-      answer(this.#status(error));
-      return;
-    }
     const command = {
       type: 'admin.command',
       method: name,
@@ -107,13 +121,9 @@ export class AdminService {
     }
   }
 
-  #watch(
-    call: ServerWritableStream<WatchEventsRequest, WatchEventsResponse>,
-    socketPath: string | undefined,
-  ): void {
+  #watch(call: ServerWritableStream<WatchEventsRequest, WatchEventsResponse>): void {
     let watch: EventWatch;
     try {
-      this.#admit('WatchEvents', call, callerOf(call, socketPath), socketPath);
       if (this.#watches.size >= MAX_WATCHES) {
         throw new AdminError(
           'RESOURCE_EXHAUSTED',
@@ -137,24 +147,38 @@ export class AdminService {
     call.on('error', over);
   }
 
-  /** Throws AdminError `UNAUTHENTICATED`. Fails closed: over TCP nobody is admitted without a token to compare with. */
-  #admit(
-    name: string,
-    call: { readonly metadata: import('@grpc/grpc-js').Metadata },
+  /**
+   * Before every method of a TCP listener: whoever does not present the token is answered before anything of the request is
+   * read. Fails closed: without a token to compare with nobody is admitted.
+   */
+  readonly #gate: ServerInterceptor = ({ path }, call) =>
+    new this.#grpc.ServerInterceptingCall(call, {
+      start: (next) =>
+        next({
+          onReceiveMetadata: (metadata, goOn) => {
+            const reason = this.#objection(metadata);
+            if (reason === undefined) goOn(metadata);
+            else
+              call.sendStatus(this.#refused(path.slice(path.lastIndexOf('/') + 1), call.getPeer(), reason));
+          },
+        }),
+    });
+
+  #objection(metadata: Metadata): keyof typeof OBJECTIONS | undefined {
+    const [given, ...more] = metadata.get('authorization');
+    if (more.length === 0 && this.#options.token?.admits(given) === true) return undefined;
+    return given === undefined ? 'no-token' : 'wrong-token';
+  }
+
+  #refused(
+    method: string,
     caller: string,
-    socketPath: string | undefined,
-  ): void {
-    if (socketPath !== undefined) return;
-    const [given, ...more] = call.metadata.get('authorization');
-    if (more.length === 0 && this.#options.token?.admits(given) === true) return;
-    const reason = given === undefined ? 'no-token' : 'wrong-token';
-    this.#options.control.recorder.record({ type: 'admin.refused', method: name, caller, reason });
-    throw new AdminError(
-      'UNAUTHENTICATED',
-      given === undefined
-        ? 'this listener wants the token of admin.token, as `authorization: Bearer TOKEN`'
-        : 'the token is not that of admin.token',
+    reason: keyof typeof OBJECTIONS,
+  ): { code: number; details: string } {
+    this.#refusals.add('tcp', (count) =>
+      this.#options.control.recorder.record({ type: 'admin.refused', method, caller, reason, count }),
     );
+    return this.#status(new AdminError('UNAUTHENTICATED', OBJECTIONS[reason]));
   }
 
   #status(error: unknown): { code: import('@grpc/grpc-js').status; details: string } {

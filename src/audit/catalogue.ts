@@ -257,7 +257,12 @@ export const CATALOGUE: {
   },
   'admin.refused': {
     means: 'A caller of the admin API was turned away; nothing was done',
-    fields: { method: 'What was asked', caller: ADMIN_CALLER, reason: 'Why, in a word' },
+    fields: {
+      method: 'What was asked',
+      caller: ADMIN_CALLER,
+      reason: '`no-token` or `wrong-token`',
+      count: 'How many calls this stands for: the first is told at once, those that follow once a second',
+    },
   },
   'limit.store': {
     means: 'The store of the limits was lost or came back; meanwhile memory counts',

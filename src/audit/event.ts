@@ -167,7 +167,12 @@ export interface AuditEventFields {
     readonly outcome: string;
     readonly detail?: Optional<string>;
   };
-  'admin.refused': { readonly method: string; readonly caller: string; readonly reason: string };
+  'admin.refused': {
+    readonly method: string;
+    readonly caller: string;
+    readonly reason: string;
+    readonly count: number;
+  };
 
   'limit.store': {
     readonly store: string;
