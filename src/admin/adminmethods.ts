@@ -166,9 +166,10 @@ function sessionOf({ sessions }: AdminControl, field: string, id: string): Sessi
 }
 
 function checkedId(field: string, id: string): string {
-  if (SESSION_ID.test(id)) return id;
+  const lower = id.toLowerCase();
+  if (SESSION_ID.test(lower)) return lower;
   throw new AdminError(
     'INVALID_ARGUMENT',
-    `${field}: a session is a UUID in lower case, as ListSessions shows it`,
+    `${field}: a session is named by its whole UUID, as \`hauberk sessions list\` and ListSessions show it`,
   );
 }

@@ -32,6 +32,7 @@ const OBJECTIONS = {
   'no-token': 'this listener wants the token of admin.token, as `authorization: Bearer TOKEN`',
   'wrong-token': 'the token is not that of admin.token',
 } as const;
+const MAX_REFUSED = 1024; // characters that the audit keeps of a request that was malformed
 
 export interface AdminServiceOptions {
   readonly control: AdminControl;
@@ -116,7 +117,12 @@ export class AdminService {
     } catch (error) {
       const status = this.#status(error);
       const outcome = this.#grpc.status[status.code] as string;
-      if (writes) recorder.record({ ...command, outcome, detail: status.details });
+      if (writes) {
+        // Nothing was done: the beginning is enough, whatever a caller sends.
+        const refused = status.code === this.#grpc.status.INVALID_ARGUMENT;
+        const request = refused ? shortened(command.request) : command.request;
+        recorder.record({ ...command, request, outcome, detail: status.details });
+      }
       answer(status);
     }
   }
@@ -199,4 +205,8 @@ export class AdminService {
 
 function callerOf(call: { getPeer(): string }, socketPath: string | undefined): string {
   return socketPath === undefined ? call.getPeer() : `unix:${socketPath}`;
+}
+
+function shortened(request: string): string {
+  return request.length > MAX_REFUSED ? `${request.slice(0, MAX_REFUSED - 1)}…` : request;
 }

@@ -45,6 +45,7 @@ export interface StatusMessage {
   }>;
   readonly memoryBytes: number;
   readonly eventLoopLagMs: number;
+  readonly peersBlocked: number;
 }
 
 export type DirectionName = 'DIRECTION_UNSPECIFIED' | 'INBOUND' | 'OUTBOUND';
@@ -57,6 +58,7 @@ export interface SessionMessage {
   readonly state: string;
   readonly flags: {
     readonly postQuantum: boolean;
+    readonly resumed: boolean;
     readonly frameLogging: boolean;
     readonly draining: boolean;
   };
@@ -74,8 +76,10 @@ export interface SessionMessage {
     readonly errors: number;
     readonly limited: number;
     readonly denied: number;
+    readonly resumptions: number;
   };
   readonly metadata: Readonly<Record<string, string>>;
+  readonly resumedAt: Timestamp | null;
 }
 
 export interface SessionFilterMessage {
@@ -142,6 +146,7 @@ export interface RevokeResponse {
   readonly cutMicros: number;
   readonly blocked: readonly BlockedPeerMessage[];
   readonly hold: 'HOLD_UNSPECIFIED' | 'UNTIL_ALLOWED' | 'UNTIL_RESTART';
+  readonly holdDetail: string;
 }
 
 export interface BlockPeerRequest {

@@ -20,6 +20,7 @@ export function revokeResponse({
     blocked,
     hold:
       hold === undefined ? 'HOLD_UNSPECIFIED' : hold.until === 'allowed' ? 'UNTIL_ALLOWED' : 'UNTIL_RESTART',
+    holdDetail: hold?.until === 'restart' ? hold.why : '',
   };
 }
 

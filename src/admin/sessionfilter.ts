@@ -10,6 +10,8 @@ import type { SessionFilterMessage } from './messages.ts';
 const MAX_GLOB = 512; // characters: matching costs glob x SPIFFE ID
 const MAX_SERVICE = 253;
 const MAX_METADATA = 16; // entries
+const MAX_KEY = 128; // characters
+const MAX_VALUE = 256;
 
 export type SessionPredicate = (session: Session) => boolean;
 
@@ -18,9 +20,7 @@ export function sessionPredicate(message: SessionFilterMessage | null, now: numb
   if (message === null) return () => true;
   const { peer, service, direction, states, metadata, olderThanMs, idleForMs } = message;
   if (service.length > MAX_SERVICE) throw tooLong('filter.service', MAX_SERVICE);
-  if (Object.keys(metadata).length > MAX_METADATA) {
-    throw new AdminError('INVALID_ARGUMENT', `filter.metadata has more than ${MAX_METADATA} entries`);
-  }
+  checkMetadata(metadata);
   const filter: SessionFilter = {
     peer: peer === '' ? undefined : globOf(peer),
     service: service === '' ? undefined : service.toLowerCase(),
@@ -33,6 +33,17 @@ export function sessionPredicate(message: SessionFilterMessage | null, now: numb
   if (states.length === 0) return matches;
   const wanted = statesOf(states);
   return (session) => wanted.has(session.state) && matches(session);
+}
+
+function checkMetadata(metadata: SessionFilterMessage['metadata']): void {
+  const entries = Object.entries(metadata);
+  if (entries.length > MAX_METADATA) {
+    throw new AdminError('INVALID_ARGUMENT', `filter.metadata has more than ${MAX_METADATA} entries`);
+  }
+  for (const [key, value] of entries) {
+    if (key.length > MAX_KEY) throw tooLong('a key of filter.metadata', MAX_KEY);
+    if (value.length > MAX_VALUE) throw tooLong('a value of filter.metadata', MAX_VALUE);
+  }
 }
 
 /** Whether a filter names nothing, and so fits every session. */

@@ -13,14 +13,20 @@ export function sessionMessage(session: Session, frameLogging: boolean): Session
     service: session.serviceId ?? '',
     direction: session.direction === 'inbound' ? 'INBOUND' : 'OUTBOUND',
     state: session.state,
-    flags: { postQuantum: session.postQuantum, frameLogging, draining: session.isDraining },
+    flags: {
+      postQuantum: session.postQuantum,
+      resumed: session.resumptions > 0,
+      frameLogging,
+      draining: session.isDraining,
+    },
     createdAt: timestamp(session.createdAt),
     lastActivity: timestamp(session.lastActivity),
     expiresAt: timestamp(session.expiresAt),
     connections: session.connections,
     openCalls: session.openCalls,
-    counters: { ...session.counters },
+    counters: { ...session.counters, resumptions: session.resumptions },
     metadata: metadataMessage(session.metadata),
+    resumedAt: session.resumedAt === undefined ? null : timestamp(session.resumedAt),
   };
 }
 

@@ -250,7 +250,7 @@ export const CATALOGUE: {
     fields: {
       method: 'What was asked: `RevokeSessions`, `BlockPeer`, `AllowPeer`, `SetFrameLogging`, `Drain`',
       caller: ADMIN_CALLER,
-      request: 'The request as JSON',
+      request: 'The request as JSON: whole, unless it was malformed; of those the first 1,024 characters',
       outcome: '`OK`, or the gRPC status that it got',
       detail: 'What came of it, in a sentence',
     },

@@ -11,7 +11,7 @@ const MAX_TEXT_OF: Readonly<Record<string, number>> = {
   detail: 1024,
   error: 1024,
   cure: 1024,
-  request: 1024,
+  request: 65_536, // a change must be told from its event: the longest that is done has 1,000 ids
 };
 const MAX_LIST = 64;
 

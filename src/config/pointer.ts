@@ -29,7 +29,7 @@ const SHOWN = 60; // characters
 /** One line without anything that a terminal would obey. */
 export function printable(text: string): string {
   return text.replaceAll(
-    /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+    /[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 }

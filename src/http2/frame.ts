@@ -36,6 +36,26 @@ export const Flag = {
   PRIORITY: 0x20, // HEADERS
 } as const;
 
+const FLAG_NAMES: ReadonlyArray<readonly [type: number, flag: number, name: string]> = [
+  [FrameType.DATA, Flag.END_STREAM, 'END_STREAM'],
+  [FrameType.DATA, Flag.PADDED, 'PADDED'],
+  [FrameType.HEADERS, Flag.END_STREAM, 'END_STREAM'],
+  [FrameType.HEADERS, Flag.END_HEADERS, 'END_HEADERS'],
+  [FrameType.HEADERS, Flag.PADDED, 'PADDED'],
+  [FrameType.HEADERS, Flag.PRIORITY, 'PRIORITY'],
+  [FrameType.SETTINGS, Flag.ACK, 'ACK'],
+  [FrameType.PING, Flag.ACK, 'ACK'],
+  [FrameType.CONTINUATION, Flag.END_HEADERS, 'END_HEADERS'],
+];
+
+/** The RFC's names of a frame's flags, with `|` between them; those that the type does not define in hex. */
+export function flagNames(type: number, flags: number): string {
+  const known = FLAG_NAMES.filter(([of, flag]) => of === type && (flags & flag) !== 0);
+  const rest = known.reduce((left, [, flag]) => left & ~flag, flags);
+  const names = known.map(([, , name]) => name);
+  return (rest === 0 ? names : [...names, `0x${rest.toString(16)}`]).join('|');
+}
+
 /** The client's connection preface, section 3.4. */
 export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 

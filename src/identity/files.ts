@@ -161,8 +161,30 @@ export async function writeOwnerOnly(
     if (code === 'EEXIST') {
       throw new IdentityError('already-exists', 'the file exists already', { file: path, cause });
     }
-    throw new IdentityError('write-failed', `cannot be written: ${code ?? message}`, { file: path, cause });
+    const cure = cureOfWrite(code, dirname(path));
+    throw new IdentityError('write-failed', `cannot be written: ${code ?? message}`, {
+      file: path,
+      cause,
+      ...(cure === undefined ? {} : { cure }),
+    });
   } finally {
     await rm(temporary, { force: true });
+  }
+}
+
+function cureOfWrite(code: string | undefined, folder: string): string | undefined {
+  switch (code) {
+    case 'ENOENT':
+      return `make its folder: mkdir -p ${folder}`;
+    case 'EACCES':
+    case 'EPERM':
+      return `let the user that runs Hauberk write in its folder: chown ${currentReader() ?? 'USER'} ${folder}`;
+    case 'EROFS':
+      return 'put it on a volume that is mounted for writing';
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return 'make room on its disk';
+    default:
+      return undefined;
   }
 }

@@ -70,7 +70,8 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
       ...context.http2For(options.session === undefined ? 'app' : 'session', 'server'),
     });
     const { wire, connection } = this;
-    const leaveLog = options.session && context.frameLogging.join(options.session, connection);
+    const leaveLog =
+      options.session && context.frameLogging.join(options.session, connection, options.remote);
     const memory = options.session && options.memory?.join(options.session.peer, this);
     this.#memory = memory;
     wire.onDrain = () => connection.drained();

@@ -1,5 +1,5 @@
 import type { Connection, FrameLog } from '../http2/connection.ts';
-import { frameName } from '../http2/frame.ts';
+import { flagNames, frameName } from '../http2/frame.ts';
 import type { Session } from '../session/session.ts';
 import type { Logger } from '../telemetry/log.ts';
 
@@ -14,9 +14,10 @@ const LINES_A_SECOND = 1000;
 export class FrameLogging {
   readonly #log: Logger;
   readonly #monotonic: () => number;
-  /** The connections of every session that has any. */
-  readonly #connections = new Map<Session, Set<Connection>>();
-  readonly #on = new Map<Session, { readonly log: FrameLog; readonly forget: () => void }>();
+  /** The connections of every session that has any, and who is at their other ends. */
+  readonly #connections = new Map<Session, Map<Connection, string>>();
+  /** Sessions whose log is on, and what ends that with the session. */
+  readonly #on = new Map<Session, () => void>();
   #second = Number.NEGATIVE_INFINITY;
   #lines = 0;
   #leftOut = 0;
@@ -26,15 +27,15 @@ export class FrameLogging {
     this.#monotonic = monotonic;
   }
 
-  /** A connection has joined a session. Returns what to call once it has closed. */
-  join(session: Session, connection: Connection): () => void {
+  /** A connection with `remote` has joined a session. Returns what to call once it has closed. */
+  join(session: Session, connection: Connection, remote: string): () => void {
     let joined = this.#connections.get(session);
     if (joined === undefined) {
-      joined = new Set();
+      joined = new Map();
       this.#connections.set(session, joined);
     }
-    joined.add(connection);
-    connection.frameLog = this.#on.get(session)?.log;
+    joined.set(connection, remote);
+    if (this.#on.has(session)) connection.frameLog = this.#logOf(session.id, remote);
     return () => {
       joined.delete(connection);
       connection.frameLog = undefined;
@@ -48,27 +49,42 @@ export class FrameLogging {
 
   /** False if it was so already. A session's log ends with the session. */
   set(session: Session, on: boolean): boolean {
-    const was = this.#on.get(session);
-    if ((was !== undefined) === on || (on && session.isDisposed)) return false;
-    let log: FrameLog | undefined;
-    if (was === undefined) {
-      log = this.#logOf(session.id);
-      this.#on.set(session, { log, forget: session.onDisposed(() => this.set(session, false)) });
-    } else {
-      was.forget();
+    if (this.#on.has(session) === on || (on && session.isDisposed)) return false;
+    const connections = this.#connections.get(session) ?? new Map<Connection, string>();
+    for (const [connection, remote] of connections) {
+      connection.frameLog = on ? this.#logOf(session.id, remote) : undefined;
+    }
+    if (on)
+      this.#on.set(
+        session,
+        session.onDisposed(() => this.set(session, false)),
+      );
+    else {
+      this.#on.get(session)?.();
       this.#on.delete(session);
       this.#tellLeftOut();
     }
-    for (const connection of this.#connections.get(session) ?? []) connection.frameLog = log;
+    const fields = { sessionId: session.id, remotes: [...connections.values()].join(' ') };
+    this.#log.info(fields, on ? 'frames are logged from here on' : 'frames are logged no more');
     return true;
   }
 
-  #logOf(sessionId: string): FrameLog {
+  #logOf(sessionId: string, remote: string): FrameLog {
     return {
       frame: (direction, type, flags, streamId, length) => {
         if (!this.#mayWrite()) return;
-        const fields = { sessionId, direction, frame: frameName(type), flags, streamId, length };
-        this.#log.info(fields, 'frame');
+        this.#log.info(
+          {
+            sessionId,
+            remote,
+            direction,
+            frame: frameName(type),
+            flags: flagNames(type, flags),
+            streamId,
+            length,
+          },
+          'frame',
+        );
       },
     };
   }

@@ -200,6 +200,11 @@ export class PeerTarget implements CallTarget, WaitingPlace {
     this.#upstreams = [...this.#byAddress.values()];
   }
 
+  /** What kept its endpoints from connecting is over. */
+  retryNow(): void {
+    for (const upstream of this.#upstreams) upstream.retryNow();
+  }
+
   drain(): void {
     this.#closing = true;
     for (const call of this.#unresolved) {

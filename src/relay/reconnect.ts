@@ -91,6 +91,12 @@ export class Reconnect {
     this.#timer = undefined;
   }
 
+  /** What made it fail is over: it is dialled at once where it would have been dialled later, and calls may dial. */
+  retryNow(): void {
+    this.#retryAt = 0;
+    if (this.#timer !== undefined) this.#schedule(0);
+  }
+
   stop(): void {
     this.#stopped = true;
     this.succeeded();

@@ -69,11 +69,19 @@ export class Revocation {
   readonly #context: RelayContext;
   readonly #sessions: PeerSessions;
   readonly #blocks: Blocks;
+  readonly #onAllowed: (peer: string) => void;
 
-  constructor(context: RelayContext, sessions: PeerSessions, blocks: Blocks) {
+  /** `onAllowed` is told who may come, and be dialled, again. */
+  constructor(
+    context: RelayContext,
+    sessions: PeerSessions,
+    blocks: Blocks,
+    onAllowed: (peer: string) => void = () => undefined,
+  ) {
     this.#context = context;
     this.#sessions = sessions;
     this.#blocks = blocks;
+    this.#onAllowed = onAllowed;
   }
 
   /**
@@ -102,6 +110,7 @@ export class Revocation {
     if (was !== undefined) {
       this.#context.recorder.record({ type: 'peer.allowed', peer, blockedSince: was.since });
       this.#context.log.info({ peer, blockedSince: was.since }, 'peer allowed');
+      this.#onAllowed(peer);
     }
     return { peer, was };
   }

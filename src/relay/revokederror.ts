@@ -4,11 +4,11 @@ import { RelayError } from './errors.ts';
 /** What the calls of a session get that was revoked here; undefined if it was not. */
 export function revokedError(session: Session | undefined): RelayError | undefined {
   if (session?.revocation === undefined) return undefined;
-  const { peer, revocation } = session;
+  const { id, peer, revocation } = session;
   if (!revocation.mayReturn) return blockedError(peer);
   return new RelayError(
     'session-revoked',
-    `an operator ended the session with ${peer} while the call was under way; try again if the call may be repeated`,
+    `an operator ended session ${id} with ${peer} while the call was under way; try again if the call may be repeated`,
   );
 }
 

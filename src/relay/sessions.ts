@@ -298,6 +298,7 @@ export class PeerSessions {
     metrics.connections.of('peer').inc();
     metrics.connectionsOpen.of('peer').inc();
     if (resumes) {
+      session.resumed();
       metrics.sessionsResumed.of(direction).inc();
       recorder.record({
         type: 'session.resumed',

@@ -112,7 +112,8 @@ export class UpstreamConnection implements ConnectionHandler {
       ...context.http2For(kind, 'client'),
     });
     const { wire, connection } = this;
-    const leaveLog = dialled.session && context.frameLogging.join(dialled.session, connection);
+    const leaveLog =
+      dialled.session && context.frameLogging.join(dialled.session, connection, dialled.remote);
     wire.onDrain = () => {
       connection.drained();
       upstream.room();
@@ -342,6 +343,11 @@ export class Upstream implements PlaceHolder {
   leave(call: Call): void {
     this.#waiting.delete(call);
     call.waitingAt = undefined;
+  }
+
+  /** What kept it from connecting is over: no dial waits for its backoff or for the next health check. */
+  retryNow(): void {
+    this.#reconnect.retryNow();
   }
 
   /** It has been seen to accept connections: a failed dial is backed off no longer. */

@@ -102,6 +102,8 @@ export class Session implements AsyncDisposable {
   #openCalls = 0;
   #active = false;
   #connections = 0;
+  #resumptions = 0;
+  #resumedAt: number | undefined;
   #resumable = false;
   /** Why the last connection went, while the session rests. */
   #lost: SessionReason | undefined;
@@ -168,7 +170,7 @@ export class Session implements AsyncDisposable {
 
   /** Milliseconds since the epoch; coarse, up to a sweep behind. */
   get lastActivity(): number {
-    return this.createdAt + (this.#lastActivity - this.#created);
+    return this.createdAt + Math.max(0, this.#lastActivity - this.#created);
   }
 
   /** Whether it was last used before a moment of the monotonic clock. */
@@ -311,6 +313,22 @@ export class Session implements AsyncDisposable {
     this.end(inOrder && told ? (this.#draining as SessionReason) : reason);
   }
 
+  /** The connection that was attached last came by resumption. */
+  resumed(): void {
+    this.#resumptions++;
+    this.#resumedAt = this.#owner.wallNow();
+  }
+
+  /** How many of its connections have come by resumption: after a rest, or beside others. */
+  get resumptions(): number {
+    return this.#resumptions;
+  }
+
+  /** When the last of them came, milliseconds since the epoch; undefined if none has. */
+  get resumedAt(): number | undefined {
+    return this.#resumedAt;
+  }
+
   /** Asks for its successor, because it will end for `reason`; without effect if it was never used. */
   age(reason: SessionReason): void {
     if (this.#ended !== undefined || this.#aged) return;
@@ -436,6 +454,8 @@ export class Session implements AsyncDisposable {
       postQuantum: this.postQuantum,
       draining: this.isDraining,
       resumable: this.#resumable,
+      resumptions: this.#resumptions,
+      resumedAt: this.#resumedAt,
       createdAt: this.createdAt,
       lastActivity: this.lastActivity,
       expiresAt: this.expiresAt,

@@ -96,6 +96,7 @@ export class SidecarControl implements AdminControl {
         .adapters.map(({ lastError, ...adapter }) => ({ ...adapter, lastError: lastError ?? '' })),
       memoryBytes: process.memoryUsage.rss(),
       eventLoopLagMs: lag.currentMs,
+      peersBlocked: this.revocation.blocked().length,
     };
   }
 

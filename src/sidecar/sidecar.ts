@@ -456,7 +456,9 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     instance: instance.toString('hex'),
     limits,
     sessions,
-    revocation: new Revocation(context, sessions, blocks),
+    revocation: new Revocation(context, sessions, blocks, (peer) => {
+      for (const { config: route, target } of routes) if (route.peer === peer) target.retryNow();
+    }),
     egress: new Egress(context, routes, config.egress.maxConnections, (peer) => blocks.has(peer)),
     ingress: new Ingress(context, {
       sessions,

@@ -38,6 +38,7 @@ describe('a session', () => {
     for (const name of Object.keys(session.counters) as Array<keyof typeof session.counters>) {
       session.counters[name] = n++;
     }
+    session.resumed();
     session.drain('expired');
     clock.advance(1);
     const message = sessionMessage(session, true);
@@ -95,6 +96,7 @@ it('a status arrives with every field', () => {
     ],
     memoryBytes: 2 ** 40,
     eventLoopLagMs: 1.5,
+    peersBlocked: 3,
   };
   expect(answered('GetStatus', status)).toEqual(status);
 });

@@ -181,6 +181,8 @@ describe('filters of sessions', () => {
       ['filter.direction', { direction: 7 as unknown as 'INBOUND' }],
       ['filter.states', { states: ['asleep'] }],
       ['filter.metadata', { metadata: many }],
+      ['a key of filter.metadata', { metadata: { ['k'.repeat(129)]: 'v' } }],
+      ['a value of filter.metadata', { metadata: { k: 'v'.repeat(257) } }],
       ['filter', { olderThanMs: -1 }],
     ];
     for (const [field, over] of bad) {

@@ -184,7 +184,10 @@ it('the frames of a session are logged while that is switched on, and nothing th
   expect((await remote.call<SessionMessage>('GetSession', { id })).flags.frameLogging).toBe(false);
   await hello();
   await logged(log, /"direction":"in","frame":"HEADERS"/);
-  await logged(log, /"direction":"in","frame":"DATA","flags":\d+,"streamId":\d+,"length":10/); // 5 of gRPC, and `Ada`
+  await logged(
+    log,
+    /"remote":"127\.0\.0\.1:\d+","direction":"in","frame":"DATA","flags":"END_STREAM","streamId":\d+,"length":10/,
+  ); // 5 of gRPC, and `Ada`
   await logged(log, /"direction":"out","frame":"HEADERS"/);
   expect(log()).toContain(`"sessionId":"${id}"`);
   expect(log()).not.toMatch(/Ada|SayHello|application\/grpc/);
@@ -220,7 +223,9 @@ it('a revoked session is cut with a receipt, and its calls with it', async () =>
     { remote: expect.stringMatching(/^127\.0\.0\.1:\d+$/), lastRecord: (cut?.recordsAccepted as number) - 1 },
   ]);
   expect(cut?.cutMicros).toBeGreaterThan(0);
-  expect((await open.answer).code).toBe(grpc.status.UNAVAILABLE);
+  const cutCall = await open.answer;
+  expect([cutCall.code, cutCall.hauberkError]).toEqual([grpc.status.UNAVAILABLE, 'session-revoked']);
+  expect(cutCall.details).toContain(`an operator ended session ${id} with ${world.spiffeId('web')}`);
   const event = await greeter.audit.event('session.revoked', ({ sessionId }) => sessionId === id);
   expect(event).toMatchObject({ recordsAccepted: cut?.recordsAccepted, cutMicros: cut?.cutMicros });
   const command = await greeter.audit.event(
@@ -239,7 +244,12 @@ it('a revoked session is cut with a receipt, and its calls with it', async () =>
 it('a blocked peer stays out until it is allowed again', async () => {
   const peer = world.spiffeId('web');
   const receipt = await local.call<RevokeResponse>('BlockPeer', { peer, reason: 'key leaked' });
-  expect(receipt).toMatchObject({ sessionsCut: 1, hold: 'UNTIL_RESTART' });
+  expect(receipt).toMatchObject({
+    sessionsCut: 1,
+    hold: 'UNTIL_RESTART',
+    holdDetail: 'revocation.file is not configured',
+  });
+  expect((await local.call<StatusMessage>('GetStatus')).peersBlocked).toBe(1);
   expect(receipt.sessions[0]?.mayReturn).toBe(false);
   expect((await client.unary(SayHello, { name: 'Ada' })).code).not.toBe(0);
   expect(await local.call('ListBlockedPeers')).toMatchObject({ blocked: [{ peer, reason: 'key leaked' }] });
@@ -251,6 +261,19 @@ it('a blocked peer stays out until it is allowed again', async () => {
     if (code !== 0) await pause(50); // the next dial waits for its backoff
   }
   expect(code).toBe(0);
+});
+
+it('what was asked stands whole in the audit, unless it was malformed', async () => {
+  const ids = Array.from({ length: 1000 }, (_, i) => `00000000-0000-8000-8000-${`${i}`.padStart(12, '0')}`);
+  await local.call('RevokeSessions', { ids, reason: 'drill' });
+  const whole = await greeter.audit.event('admin.command', ({ request }) => request.includes('drill'));
+  expect(JSON.parse(whole.request)).toMatchObject({ ids, reason: 'drill', blockPeers: false });
+  expect(await local.status('BlockPeer', { peer: 'x'.repeat(60_000), reason: 'long' })).toBe(
+    'INVALID_ARGUMENT',
+  );
+  const cut = await greeter.audit.event('admin.command', ({ request }) => request.includes('xxxx'));
+  expect(cut.request).toHaveLength(1024);
+  expect(cut.request).toMatch(/x…$/);
 });
 
 it('who watches and does not read is told what was dropped, and holds up nobody', async () => {

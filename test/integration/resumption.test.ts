@@ -1,13 +1,19 @@
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import type { SessionMessage } from '../../src/admin/messages.ts';
+import { AdminClient } from '../harness/admin-client.ts';
 import { SayHello } from '../harness/greeter-methods.ts';
 import { Mitm } from '../harness/mitm.ts';
-import { ingressTo, type Pair, startPair } from '../harness/sidecars.ts';
+import { atEnd, ingressTo, type Pair, startPair, World } from '../harness/sidecars.ts';
 
 /** A pair with somebody between who can cut; calls are made until one works, as a client would. */
 async function cuttable() {
   const middle = await Mitm.start({ raw: true });
+  const world = await World.make();
   const pair = await startPair({
+    world,
     route: { endpoints: [middle.address] },
+    greeter: { admin: { listen: `unix:${join(world.dir, 'admin.sock')}` } },
     web: { pool: { backoff: '10ms', maxBackoff: '50ms' } },
   });
   middle.target = pair.greeter.ingress;
@@ -30,6 +36,14 @@ const cut = (middle: Mitm): void => {
 it('a session outlives its connections, again and again; both sides say so', async () => {
   const { middle, pair } = await cuttable();
   const first = await sessionOf(pair);
+  const api = new AdminClient(pair.greeter.ready.admin[0] as string);
+  atEnd(() => api.close());
+  const shown = (): Promise<SessionMessage> => api.call('GetSession', { id: first });
+  expect(await shown()).toMatchObject({
+    flags: { resumed: false },
+    counters: { resumptions: 0 },
+    resumedAt: null,
+  });
   for (let n = 1; n <= 6; n++) {
     const links = middle.links.length;
     cut(middle);
@@ -40,6 +54,9 @@ it('a session outlives its connections, again and again; both sides say so', asy
       expect(resumed.at(-1)).toMatchObject({ sessionId: first });
     }
   }
+  const { flags, counters, resumedAt, createdAt } = await shown();
+  expect([flags.resumed, flags.postQuantum, counters.resumptions]).toEqual([true, true, 6]);
+  expect(resumedAt?.seconds).toBeGreaterThanOrEqual(createdAt.seconds);
   for (const [sidecar, direction] of [
     [pair.web, 'outbound'],
     [pair.greeter, 'inbound'],

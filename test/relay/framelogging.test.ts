@@ -1,21 +1,26 @@
 import { describe, expect, it } from 'vitest';
 import { FrameLogging } from '../../src/relay/framelogging.ts';
 import { type LogFields, silentLogger } from '../../src/telemetry/log.ts';
-import { data, END_HEADERS, frame, Http2Peer, ping } from '../harness/http2-peer.ts';
+import { data, END_HEADERS, END_STREAM, frame, Http2Peer, PADDED, ping } from '../harness/http2-peer.ts';
 import { setUp as sessions } from '../session/sessions.ts';
 
 function setUp() {
   const { open } = sessions();
   const time = { now: 0 };
   const lines: LogFields[] = [];
-  const log = { ...silentLogger, info: (fields: LogFields) => void lines.push(fields) };
+  const notes: string[] = [];
+  const info = (fields: LogFields, message: string): void => {
+    if (message.startsWith('frames are logged')) notes.push(`${fields.remotes} ${message}`);
+    else lines.push(fields);
+  };
+  const log = { ...silentLogger, info };
   const logging = new FrameLogging(log, () => time.now);
-  const connect = (session: ReturnType<typeof open>) => {
+  const connect = (session: ReturnType<typeof open>, remote = '192.0.2.1:4711') => {
     const peer = new Http2Peer();
-    return { peer, leave: logging.join(session, peer.connection) };
+    return { peer, leave: logging.join(session, peer.connection, remote) };
   };
   const frames = () => lines.splice(0).map(({ sessionId, frame }) => `${sessionId} ${frame}`);
-  return { open, time, lines, logging, connect, frames };
+  return { open, time, lines, notes, logging, connect, frames };
 }
 
 describe('the log of frames', () => {
@@ -54,6 +59,29 @@ describe('the log of frames', () => {
     expect(frames()).toEqual([]);
   });
 
+  it('tells the connections of a session apart, and names flags as the RFC does', () => {
+    const { open, lines, notes, logging, connect } = setUp();
+    const session = open();
+    const [a, b] = ['192.0.2.1:4711', '192.0.2.1:4712'].map((remote) => connect(session, remote));
+    logging.set(session, true);
+    const c = connect(session, '192.0.2.1:4713');
+    a?.peer.request(1, END_HEADERS | END_STREAM);
+    b?.peer.write(ping());
+    c.peer.write(frame(0, 0x40 | PADDED, 1, '\0'));
+    logging.set(session, false);
+    expect(lines.map(({ remote, frame, flags }) => `${remote} ${frame} ${flags}`)).toEqual([
+      '192.0.2.1:4711 HEADERS END_STREAM|END_HEADERS',
+      '192.0.2.1:4712 PING ',
+      '192.0.2.1:4712 PING ACK',
+      '192.0.2.1:4713 DATA PADDED|0x40',
+      '192.0.2.1:4713 GOAWAY ',
+    ]);
+    expect(notes).toEqual([
+      '192.0.2.1:4711 192.0.2.1:4712 frames are logged from here on',
+      '192.0.2.1:4711 192.0.2.1:4712 192.0.2.1:4713 frames are logged no more',
+    ]);
+  });
+
   it('ends with its session', () => {
     const { open, logging, connect, frames } = setUp();
     const session = open();
@@ -75,7 +103,7 @@ describe('the log of frames', () => {
     peer.write(data(1, 'secret payload'), frame(0xbe, 0xff, 0, 'secret extension'));
     const text = JSON.stringify(lines);
     expect(lines.map((line) => line.frame)).toEqual(['HEADERS', 'DATA', '0xbe']);
-    expect(lines[1]).toMatchObject({ direction: 'in', streamId: 1, length: 14, flags: 0 });
+    expect(lines[1]).toMatchObject({ direction: 'in', streamId: 1, length: 14, flags: '' });
     expect(text).not.toMatch(/secret|SayHello|greeter|grpc/);
   });
 

@@ -32,8 +32,11 @@ async function rig() {
       return [{ remote: '127.0.0.1:1', records: 8, lastRecord: 7 }];
     },
   } as unknown as PeerSessions;
-  const revocation = new Revocation(context, sessions, blocks);
-  return { revocation, blocks, cuts, events, manager, open, clock };
+  const allowed: string[] = [];
+  const revocation = new Revocation(context, sessions, blocks, (peer) => {
+    allowed.push(blocks.has(peer) ? `${peer}, too early` : peer);
+  });
+  return { allowed, revocation, blocks, cuts, events, manager, open, clock };
 }
 
 describe('revoke', () => {
@@ -197,5 +200,16 @@ describe('a session that its peer revokes', () => {
     // It does not wait to be resumed.
     expect(ends()).toMatchObject([{ reason: 'revoked' }]);
     expect(session.revocation).toBeUndefined();
+  });
+});
+
+describe('allow', () => {
+  it('tells of a peer that was blocked, once it may come, so that it is dialled again', async () => {
+    const { revocation, allowed } = await rig();
+    await revocation.allow(WEB);
+    expect(allowed).toEqual([]);
+    await revocation.block(WEB, 'drill');
+    await revocation.allow(WEB);
+    expect(allowed).toEqual([WEB]);
   });
 });

@@ -359,6 +359,36 @@ describe('a pool', () => {
     expect(call().to).toBeDefined();
   });
 
+  it('that is down is dialled at once when what kept it from connecting is over', async () => {
+    const health: unknown[] = [];
+    make(
+      8,
+      {},
+      {
+        reconnect: { backoffMs: 100, maxBackoffMs: 1000, maxAttempts: 2, healthCheckMs: 60_000 },
+        onHealth: (up) => health.push(up),
+      },
+    );
+    call();
+    await refuse();
+    upstream.retryNow();
+    expect(dialled).toBe(1); // nobody asked for it but a call
+    call();
+    expect(dialled).toBe(2);
+    await refuse();
+    expect([upstream.healthy, health]).toEqual([false, [false]]);
+    const early = call();
+    expect([early.error, dialled]).toEqual(['peer-unreachable', 2]);
+    upstream.retryNow();
+    clock.advance(1);
+    expect(dialled).toBe(3);
+    (await connect()).answer();
+    await settled();
+    expect([upstream.healthy, health]).toEqual([true, [false, true]]);
+    clock.advance(200_000);
+    expect(dialled).toBe(3);
+  });
+
   it('dials no more once it is closed', async () => {
     upstream.close();
     make(8, {}, { reconnect: RECONNECT });

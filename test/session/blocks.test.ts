@@ -179,7 +179,9 @@ describe('the file', () => {
     await mkdir(path);
     expect((await errorOf(open())).code).toBe('file-unreadable');
     await rm(path, { recursive: true });
-    expect((await errorOf(Blocks.open(new FakeClock(), join(path, 'in', 'none')))).code).toBe('not-written');
+    const { code, message } = await errorOf(Blocks.open(new FakeClock(), join(path, 'in', 'none')));
+    expect(code).toBe('not-written');
+    expect(message).toContain(`make its folder: mkdir -p ${join(path, 'in')}`);
     expect(dirname(path)).toBe(folder);
     await symlink(join(folder, 'elsewhere'), path);
     // The link is replaced by a file of our own, as any other state before would be.

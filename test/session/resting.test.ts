@@ -45,6 +45,19 @@ describe('a session that can be resumed', () => {
     expect(session.isDisposed).toBe(true);
   });
 
+  it('says how often it has been resumed, and when last', () => {
+    const { clock, session } = resting('peer-closed');
+    expect([session.resumptions, session.resumedAt]).toEqual([0, undefined]);
+    clock.advance(MINUTE);
+    session.attach();
+    session.resumed();
+    clock.advance(MINUTE);
+    session.attach();
+    session.resumed();
+    expect([session.resumptions, session.resumedAt]).toEqual([2, clock.now()]);
+    expect(session.toJSON()).toMatchObject({ resumptions: 2, resumedAt: clock.now() });
+  });
+
   it('that broke is in error, from which a reconnect may fail and succeed', () => {
     const { session, said } = resting('truncated');
     session.connecting();

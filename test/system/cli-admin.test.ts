@@ -36,8 +36,8 @@ it('status and sessions are shown as tables and as JSON', async () => {
     hauberk(['sessions', 'list', ...at]),
     hauberk(['sessions', 'show', id, '-c', greeter.configFile]),
     json('status', ...at),
-    json('sessions', 'list', '--peer', world.spiffeId('w*'), ...at),
-    json('sessions', 'show', id, ...at),
+    json('sessions', 'list', '--peer', world.spiffeId('w*'), '--older-than', '1ms', ...at),
+    json('sessions', 'show', id.toUpperCase(), ...at),
   ]);
   expect(status.stdout).toMatch(
     /^sidecar +spiffe:\/\/shop\.example\/ns\/default\/sa\/greeter\nstate +ready\n/,
@@ -81,7 +81,11 @@ it('complaints say what to do, with an exit code of their own', async () => {
     [['status', '--address', webAdmin, '--token', none], Exit.IDENTITY, /none\.sock: .*head -c 32/],
     [['status', '--address', `127.0.0.1:${port}`, '--timeout', '1s'], Exit.ADMIN, /admin listener/],
     [['status', '-c', nobody], Exit.ADMIN, /has no admin\.listen/],
-    [['sessions', 'show', 'x', ...at], Exit.ADMIN, /a session is a UUID/],
+    [
+      ['sessions', 'show', 'x', ...at],
+      Exit.ADMIN,
+      /a session is named by its whole UUID, as `hauberk sessions list`/,
+    ],
     [['sessions', 'list', '--peer', '*', ...at], Exit.ADMIN, /filter\.peer matches no SPIFFE ID/],
     [['sessions', 'revoke', '--reason', 'none', ...at], Exit.ADMIN, /one of ids, filter and all/],
     [['sessions', 'revoke', id, ...at], Exit.USAGE, /--reason/],
@@ -126,18 +130,40 @@ it('watch and events show what is done by the other commands', async () => {
   expect(good.stdout).toMatch(
     new RegExp(`^${id} +${world.spiffeId('web')} +\\d+ +\\d+ of 127.* us +yes$`, 'm'),
   );
-  expect(good.stdout).toMatch(/^1 sessions cut in \d+ us$/m);
+  expect(good.stdout).toMatch(/^1 session cut in \d+ us$/m);
   expect(good.stderr).toContain(`there is no session ${unknown}`);
   expect((await Promise.all(ended)).map(([code]) => code)).toEqual([0, 0]);
   expect(watched).toMatch(new RegExp(`^20\\S+Z session\\.revoked sessionId=${id} peer=`));
   expect(lines.map((line) => JSON.parse(line).method)).toEqual(['SetFrameLogging', 'RevokeSessions']);
 });
 
+it('a watch ends when nobody reads it any more', async () => {
+  const watch = spawnHauberk(['events', '--type', 'call.*', ...at]);
+  const closed = once(watch, 'close');
+  atEnd(() => void watch.kill('SIGKILL'));
+  await once(watch.stderr, 'data'); // `watching`
+  watch.stdout.destroy();
+  const ended = { now: false };
+  void closed.then(() => {
+    ended.now = true;
+  });
+  for (let i = 0; i < 500 && !ended.now; i++) await client.unary(SayHello, { name: 'Ada' });
+  expect((await closed)[0]).toBe(0);
+});
+
+it('Ctrl-C ends a watch as it ends any program', async () => {
+  const watch = spawnHauberk(['sessions', 'watch', ...at]);
+  const closed = once(watch, 'close');
+  await once(watch.stderr, 'data');
+  watch.kill('SIGINT');
+  expect(await closed).toEqual([null, 'SIGINT']);
+});
+
 it('a peer is blocked, listed and allowed', async () => {
   const peer = world.spiffeId('web');
   const block = await hauberk(['peers', 'block', peer, '--reason', 'key leaked', ...at]);
   expect(block).toMatchObject({ code: 0, stdout: expect.stringContaining(`blocked: ${peer}`) });
-  expect(block.stderr).toContain('no revocation.file');
+  expect(block.stderr).toContain('only until the sidecar ends: revocation.file is not configured');
   expect((await hauberk(['peers', 'blocked', ...at])).stdout).toMatch(
     new RegExp(`^${peer} +20\\S+ +key leaked$`, 'm'),
   );

@@ -49,8 +49,6 @@ export function addAdminCommands(root: Command): void {
       'End sessions at once, by their ids, by what they are (options that must all hold), or all. Shows for each what was accepted until then, and how long the cut took.',
     )
     .requiredOption('--reason <text>', 'why, for the audit; the peer is told only that it was revoked')
-    .option('--older-than <duration>', 'at least so old', duration)
-    .option('--idle-for <duration>', 'not used for so long, and without a call', duration)
     .option('--all', 'every session', false)
     .option('--block', 'the peers may not return until `hauberk peers allow`', false)
     .addHelpText(
@@ -159,7 +157,9 @@ function filtered(command: Command): Command {
     .option('--service <name>', 'opened for this service')
     .addOption(new Option('--direction <direction>', 'who opened it').choices(['inbound', 'outbound']))
     .option('--state <state>', 'in this state; may be repeated', collect)
-    .option('--metadata <key=value>', 'with this metadata; may be repeated', collectPairs);
+    .option('--metadata <key=value>', 'with this metadata; may be repeated', collectPairs)
+    .option('--older-than <duration>', 'at least so old', duration)
+    .option('--idle-for <duration>', 'not used for so long, and without a call', duration);
 }
 
 function collect(value: string, before: string[] | undefined): string[] {

@@ -60,12 +60,14 @@ export class AdminConnection implements Disposable {
     });
   }
 
-  /** The messages of a server stream, until it ends. Throws AdminCallError. */
-  async *stream<Response>(method: string, request: object): AsyncGenerator<Response> {
+  /** The messages of a server stream, until it ends or `signal` says that nobody wants more. Throws AdminCallError. */
+  async *stream<Response>(method: string, request: object, signal: AbortSignal): AsyncGenerator<Response> {
     const call = this.#method<Streaming>(method)(request, this.#metadata);
+    signal.addEventListener('abort', () => call.cancel(), { once: true });
     try {
       for await (const message of call) yield message as Response;
     } catch (error) {
+      if (signal.aborted) return;
       throw this.#complaint(error as grpc.ServiceError);
     } finally {
       call.cancel();

@@ -57,3 +57,8 @@ export function octets(count: number): string {
   }
   return `${at === 0 ? count : count.toFixed(1)} ${units[at]}`;
 }
+
+/** `1 session`, `2 sessions`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}

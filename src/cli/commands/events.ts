@@ -2,7 +2,7 @@ import type { WatchEventsRequest } from '../../admin/messages.ts';
 import { printable } from '../../config/pointer.ts';
 import { AdminConnection } from '../admin/connection.ts';
 import { adminTarget } from '../admin/target.ts';
-import { print, printError } from '../terminal.ts';
+import { printError, printPaced, readerGone } from '../terminal.ts';
 import type { OutputOptions } from './status.ts';
 
 export interface EventOptions extends OutputOptions {
@@ -19,7 +19,7 @@ interface Message {
   readonly dropped?: number;
 }
 
-/** `hauberk events` and `hauberk sessions watch`: until the sidecar stops, so many have come, or a signal. */
+/** `hauberk events` and `hauberk sessions watch`: until the sidecar stops, so many have come, nobody reads, or a signal. */
 export async function events(
   options: EventOptions,
   types: readonly string[] = options.type ?? [],
@@ -27,13 +27,13 @@ export async function events(
   using connection = await AdminConnection.open(await adminTarget(options));
   const request: WatchEventsRequest = { types, sessionId: options.session ?? '', peer: options.peer ?? '' };
   let left = options.count ?? Number.POSITIVE_INFINITY;
-  for await (const message of connection.stream<Message>('WatchEvents', request)) {
+  for await (const message of connection.stream<Message>('WatchEvents', request, readerGone)) {
     if (message.what === 'dropped') {
       printError(`hauberk: ${message.dropped} events are missing here: what reads this is too slow`);
     } else if (message.what === 'watching') {
       printError('hauberk: watching');
     } else if (message.event) {
-      print(options.output === 'json' ? message.event.json : lineOf(message.event.json));
+      await printPaced(options.output === 'json' ? message.event.json : lineOf(message.event.json));
       if (--left <= 0) return;
     }
   }

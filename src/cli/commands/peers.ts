@@ -3,7 +3,7 @@ import { AdminConnection } from '../admin/connection.ts';
 import { json } from '../admin/shown.ts';
 import { table } from '../admin/table.ts';
 import { adminTarget } from '../admin/target.ts';
-import { print } from '../terminal.ts';
+import { columns, print } from '../terminal.ts';
 import { showRevocation } from './revoke.ts';
 import type { OutputOptions } from './status.ts';
 
@@ -11,8 +11,12 @@ import type { OutputOptions } from './status.ts';
 export async function listBlocked(options: OutputOptions): Promise<void> {
   using connection = await AdminConnection.open(await adminTarget(options));
   const answer = await connection.call<ListBlockedPeersResponse>('ListBlockedPeers', {});
-  if (options.output === 'json') print(json(answer, 2));
-  else print(table([['PEER', 'SINCE', 'REASON'], ...answer.blocked.map((b) => [b.peer, b.since, b.reason])]));
+  if (options.output === 'json') {
+    print(json(answer, 2));
+    return;
+  }
+  const rows = answer.blocked.map(({ peer, since, reason }) => [peer, since, reason]);
+  print(table([['PEER', 'SINCE', 'REASON'], ...rows], { columns: columns(), elastic: 0 }));
 }
 
 /** `hauberk peers block`. */

@@ -1,16 +1,14 @@
 import type { RevokeResponse, RevokeSessionsRequest } from '../../admin/messages.ts';
 import { AdminConnection } from '../admin/connection.ts';
-import { json } from '../admin/shown.ts';
+import { counted, json } from '../admin/shown.ts';
 import { table } from '../admin/table.ts';
 import { adminTarget } from '../admin/target.ts';
-import { print, printError } from '../terminal.ts';
+import { columns, print, printError } from '../terminal.ts';
 import { type FilterOptions, filterOf } from './sessions.ts';
 import type { OutputOptions } from './status.ts';
 
 export interface RevokeOptions extends OutputOptions, FilterOptions {
   readonly reason: string;
-  readonly olderThan?: number;
-  readonly idleFor?: number;
   readonly all: boolean;
   readonly block: boolean;
 }
@@ -20,14 +18,9 @@ export async function revokeSessions(ids: readonly string[], options: RevokeOpti
   using connection = await AdminConnection.open(await adminTarget(options));
   const { peer, service, direction, state, metadata, olderThan, idleFor, all, block, reason } = options;
   const criteria = [peer, service, direction, state, metadata, olderThan, idleFor];
-  const filter = {
-    ...filterOf(options),
-    ...(olderThan === undefined ? {} : { olderThanMs: olderThan }),
-    ...(idleFor === undefined ? {} : { idleForMs: idleFor }),
-  };
   const request: RevokeSessionsRequest = {
     ids,
-    filter: criteria.every((given) => given === undefined) ? null : filter,
+    filter: criteria.every((given) => given === undefined) ? null : filterOf(options),
     all,
     blockPeers: block,
     reason,
@@ -37,7 +30,7 @@ export async function revokeSessions(ids: readonly string[], options: RevokeOpti
 
 /** The receipts of what was cut and blocked. */
 export function showRevocation(response: RevokeResponse, output: OutputOptions['output']): void {
-  const { sessions, sessionsCut, unknownIds, cutMicros, blocked, hold } = response;
+  const { sessions, sessionsCut, unknownIds, cutMicros, blocked, hold, holdDetail } = response;
   if (output === 'json') print(json(response, 2));
   else {
     const head = ['ID', 'PEER', 'RECORDS', 'LAST RECORD', 'CALLS CUT', 'CUT AFTER', 'MAY RETURN'];
@@ -50,15 +43,13 @@ export function showRevocation(response: RevokeResponse, output: OutputOptions['
       `${receipt.cutMicros} us`,
       receipt.mayReturn ? 'yes' : 'no',
     ]);
-    if (rows.length > 0) print(table([head, ...rows]));
+    if (rows.length > 0) print(table([head, ...rows], { columns: columns(), elastic: head.indexOf('PEER') }));
     const more = sessionsCut > rows.length ? `; the audit has the other ${sessionsCut - rows.length}` : '';
-    print(`${sessionsCut} sessions cut in ${cutMicros} us${more}`);
+    print(`${counted(sessionsCut, 'session')} cut in ${cutMicros} us${more}`);
     for (const { peer } of blocked) print(`blocked: ${peer}`);
   }
   for (const id of unknownIds) printError(`hauberk: there is no session ${id}, or it had ended`);
   if (hold === 'UNTIL_RESTART') {
-    printError(
-      'hauberk: the block holds until the sidecar ends: it has no revocation.file, or could not write it; its log says why',
-    );
+    printError(`hauberk: the block holds only until the sidecar ends: ${holdDetail}`);
   }
 }

@@ -4,13 +4,14 @@ import type {
   SessionFilterMessage,
   SessionMessage,
   SetFrameLoggingResponse,
+  Timestamp,
 } from '../../admin/messages.ts';
 import { systemClock } from '../../clock/clock.ts';
 import { AdminConnection } from '../admin/connection.ts';
 import { isoTime, json, millisecondsOf, octets, span } from '../admin/shown.ts';
 import { table } from '../admin/table.ts';
 import { adminTarget } from '../admin/target.ts';
-import { print } from '../terminal.ts';
+import { columns, print } from '../terminal.ts';
 import type { OutputOptions } from './status.ts';
 
 export interface FilterOptions {
@@ -19,6 +20,8 @@ export interface FilterOptions {
   readonly direction?: 'inbound' | 'outbound';
   readonly state?: readonly string[];
   readonly metadata?: Readonly<Record<string, string>>;
+  readonly olderThan?: number;
+  readonly idleFor?: number;
 }
 
 export interface ListOptions extends OutputOptions, FilterOptions {
@@ -57,6 +60,7 @@ export async function listSessions(options: ListOptions): Promise<void> {
 }
 
 export function filterOf(options: FilterOptions): SessionFilterMessage {
+  const { olderThan, idleFor } = options;
   const direction = options.direction?.toUpperCase() as 'INBOUND' | 'OUTBOUND' | undefined;
   return {
     peer: options.peer ?? '',
@@ -64,6 +68,8 @@ export function filterOf(options: FilterOptions): SessionFilterMessage {
     direction: direction ?? 'DIRECTION_UNSPECIFIED',
     states: options.state ?? [],
     metadata: options.metadata ?? {},
+    ...(olderThan === undefined ? {} : { olderThanMs: olderThan }),
+    ...(idleFor === undefined ? {} : { idleForMs: idleFor }),
   };
 }
 
@@ -97,7 +103,7 @@ function tableOf(sessions: readonly SessionMessage[]): string {
     octets(session.counters.bytesOut),
     flagsOf(session),
   ]);
-  return table([head, ...rows]);
+  return table([head, ...rows], { columns: columns(), elastic: head.indexOf('PEER') });
 }
 
 function flagsOf({ flags }: SessionMessage): string {
@@ -113,7 +119,8 @@ export async function showSession(id: string, options: OutputOptions): Promise<v
 }
 
 function describe(session: SessionMessage): string {
-  const { counters } = session;
+  const { counters, resumedAt } = session;
+  const ago = (time: Timestamp): string => `${isoTime(time)}, ${span(now - millisecondsOf(time))} ago`;
   const now = systemClock.now();
   return table([
     ['id', session.id],
@@ -122,22 +129,27 @@ function describe(session: SessionMessage): string {
     ['direction', session.direction.toLowerCase()],
     ['state', session.state],
     ['flags', flagsOf(session)],
-    ['created', `${isoTime(session.createdAt)}, ${span(now - millisecondsOf(session.createdAt))} ago`],
-    [
-      'last activity',
-      `${isoTime(session.lastActivity)}, ${span(now - millisecondsOf(session.lastActivity))} ago`,
-    ],
+    ['created', ago(session.createdAt)],
+    ['last activity', ago(session.lastActivity)],
     [
       'ends',
       `${isoTime(session.expiresAt)} at the latest, in ${span(millisecondsOf(session.expiresAt) - now)}`,
     ],
     ['connections', String(session.connections)],
+    ['resumed', resumedAt === null ? 'never' : `${times(counters.resumptions)}, last ${ago(resumedAt)}`],
     ['calls', `${counters.calls}, ${session.openCalls} of them open`],
-    ['bytes', `${octets(counters.bytesIn)} in, ${octets(counters.bytesOut)} out`],
+    [
+      'bytes',
+      `${octets(counters.bytesIn)} in, ${octets(counters.bytesOut)} out${session.openCalls > 0 ? ', in calls that have ended' : ''}`,
+    ],
     ['records', `${counters.recordsIn} in, ${counters.recordsOut} out`],
     ['errors', `${counters.errors}; ${counters.limited} limited, ${counters.denied} denied`],
     ...Object.entries(session.metadata).map(([key, value]) => [`metadata ${key}`, value]),
   ]);
+}
+
+function times(count: number): string {
+  return count === 1 ? 'once' : `${count} times`;
 }
 
 /** `hauberk sessions trace ID on|off`. */

@@ -1,7 +1,7 @@
 import type { StatusMessage } from '../../admin/messages.ts';
 import { systemClock } from '../../clock/clock.ts';
 import { AdminConnection } from '../admin/connection.ts';
-import { isoTime, json, millisecondsOf, octets, span } from '../admin/shown.ts';
+import { counted, isoTime, json, millisecondsOf, octets, span } from '../admin/shown.ts';
 import { table } from '../admin/table.ts';
 import { adminTarget, type TargetOptions } from '../admin/target.ts';
 import { print } from '../terminal.ts';
@@ -37,7 +37,7 @@ function describe(status: StatusMessage): string {
     ],
     [
       'sessions',
-      `${sessions.active} of ${sessions.max}: ${sessions.inbound} inbound, ${sessions.outbound} outbound, ${sessions.peers} peers`,
+      `${sessions.active} of ${sessions.max}: ${sessions.inbound} inbound, ${sessions.outbound} outbound, ${counted(sessions.peers, 'peer')}${status.peersBlocked > 0 ? `; ${counted(status.peersBlocked, 'peer')} blocked` : ''}`,
     ],
     [
       '',
@@ -46,10 +46,10 @@ function describe(status: StatusMessage): string {
     ['calls', `${callsOpen.egress} from apps, ${callsOpen.ingress} from peers under way`],
     ['memory', octets(status.memoryBytes)],
     ['lag', `${status.eventLoopLagMs.toFixed(1)} ms`],
-    ...status.listeners.map(({ name, address }): [string, string] => [name, address]),
+    ...status.listeners.map(({ name, address }): [string, string] => ['listens', `${address} (${name})`]),
     ...status.auditAdapters.map((adapter): [string, string] => [
-      `audit ${adapter.name}`,
-      `${adapter.state}, ${adapter.queued} queued, ${adapter.delivered} delivered, ${adapter.dropped} dropped${adapter.lastError === '' ? '' : `; last error: ${adapter.lastError}`}`,
+      'audit',
+      `${adapter.name}: ${adapter.state}, ${adapter.queued} queued, ${adapter.delivered} delivered, ${adapter.dropped} dropped${adapter.lastError === '' ? '' : `; last error: ${adapter.lastError}`}`,
     ]),
   ];
   return table(rows.map(([name, text]) => [name === '' ? ' ' : name, text]));

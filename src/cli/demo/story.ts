@@ -1,7 +1,7 @@
 /** How the demo looks on a terminal. */
 import { print } from '../terminal.ts';
 
-const color = process.stdout.isTTY === true;
+const color = process.stdout.isTTY === true && process.stdout.hasColors(); // NO_COLOR, TERM
 const paint = (code: number, text: string): string => (color ? `\u001b[${code}m${text}\u001b[0m` : text);
 export const bold = (text: string): string => paint(1, text);
 export const dim = (text: string): string => paint(2, text);
