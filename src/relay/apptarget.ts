@@ -4,7 +4,8 @@ import { openSocket } from '../transport/opensocket.ts';
 import type { Call, CallTarget } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
-import { type Dialled, Upstream, type UpstreamConnection, type UpstreamOptions } from './upstream.ts';
+import { Upstream, type UpstreamOptions } from './upstream.ts';
+import type { Dialled, UpstreamConnection } from './upstreamconnection.ts';
 import { SocketWire } from './wire.ts';
 
 const CONNECT_TIMEOUT_MS = 5000;

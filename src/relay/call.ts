@@ -26,7 +26,8 @@ import { grpcErrorHeaders, grpcErrorTrailers, httpErrorHeaders } from './reply.t
 import { revokedError } from './revokederror.ts';
 import { statusOfHttp, statusOfReset } from './statusmap.ts';
 import { formatTimeout } from './timeout.ts';
-import type { Upstream, UpstreamConnection } from './upstream.ts';
+import type { Upstream } from './upstream.ts';
+import type { UpstreamConnection } from './upstreamconnection.ts';
 
 /** What routing made of a request; kept with a memoised header list and used by every call that repeats it. */
 export interface CallPlan {

@@ -4,7 +4,8 @@ import type { Call, CallTarget, WaitingPlace } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { drainingError, RelayError } from './errors.ts';
 import { type Lookup, ResolvedName } from './resolver.ts';
-import type { Upstream, UpstreamConnection } from './upstream.ts';
+import type { Upstream } from './upstream.ts';
+import type { UpstreamConnection } from './upstreamconnection.ts';
 
 export interface PeerTargetOptions {
   readonly service: string;

@@ -23,7 +23,7 @@ import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
 import { Resumption, type TakenTicket } from './resumption.ts';
 import { blockedError } from './revokederror.ts';
-import type { Dialled } from './upstream.ts';
+import type { Dialled } from './upstreamconnection.ts';
 import { remoteOf } from './wire.ts';
 
 export interface PeerSessionsOptions {

@@ -9,7 +9,8 @@ import { RelayError } from '../../src/relay/errors.ts';
 import { PeerTarget } from '../../src/relay/peertarget.ts';
 import { isGrpc, type Router } from '../../src/relay/router.ts';
 import { parseTimeout } from '../../src/relay/timeout.ts';
-import { type Dialled, Upstream, type UpstreamOptions } from '../../src/relay/upstream.ts';
+import { Upstream, type UpstreamOptions } from '../../src/relay/upstream.ts';
+import type { Dialled } from '../../src/relay/upstreamconnection.ts';
 import type { Wire } from '../../src/relay/wire.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import {

@@ -6,12 +6,8 @@ import type { Call } from '../../src/relay/call.ts';
 import type { RelayContext } from '../../src/relay/context.ts';
 import { RelayError } from '../../src/relay/errors.ts';
 import { SessionPlaces } from '../../src/relay/sessionplaces.ts';
-import {
-  type Dialled,
-  Upstream,
-  type UpstreamConnection,
-  type UpstreamOptions,
-} from '../../src/relay/upstream.ts';
+import { Upstream, type UpstreamOptions } from '../../src/relay/upstream.ts';
+import type { Dialled, UpstreamConnection } from '../../src/relay/upstreamconnection.ts';
 import type { Session } from '../../src/session/session.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import { contextOn, MemoryWire, settled } from './memorywire.ts';
