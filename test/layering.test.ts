@@ -26,11 +26,12 @@ const LAYERS = [
   'crypto',
   'config',
   'clock',
+  'lifecycle',
   'octets',
 ];
 
 /** Layers that published vectors and fuzzers drive directly: no sockets, timers, files or environment. */
-const PURE = ['noise', 'http2', 'hpack', 'crypto', 'octets'];
+const PURE = ['noise', 'http2', 'hpack', 'crypto', 'lifecycle', 'octets'];
 const IMPURE_MODULES =
   /^node:(net|tls|http|https|http2|fs|fs\/promises|dns|dns\/promises|child_process|timers)$/;
 

@@ -1,7 +1,9 @@
 import type { Recorder } from '../audit/recorder.ts';
 import type { FrameLogging } from '../relay/framelogging.ts';
+import type { PeerConnection } from '../relay/peerconnections.ts';
 import type { Revocation } from '../relay/revocation.ts';
 import type { SessionManager } from '../session/manager.ts';
+import type { Session } from '../session/session.ts';
 import type { StatusMessage } from './messages.ts';
 
 /** What the admin API may see and do; the sidecar gives it. */
@@ -13,6 +15,8 @@ export interface AdminControl {
   /** Why lines of the frame log would be seen by nobody, if so. */
   readonly frameLogHidden: string | undefined;
   readonly callsOpen: number;
+  /** The connections of a session with a peer. */
+  connectionsOf(session: Session): readonly PeerConnection[];
   /** Milliseconds since the epoch. */
   now(): number;
   status(): StatusMessage;

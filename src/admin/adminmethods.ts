@@ -156,7 +156,7 @@ async function blocking<T>(command: () => Promise<T>): Promise<T> {
 }
 
 function shown(control: AdminControl, session: Session): SessionMessage {
-  return sessionMessage(session, control.frameLogging.isOn(session));
+  return sessionMessage(session, control.frameLogging.isOn(session), control.connectionsOf(session));
 }
 
 function sessionOf({ sessions }: AdminControl, field: string, id: string): Session {

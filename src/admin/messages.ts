@@ -80,6 +80,14 @@ export interface SessionMessage {
   };
   readonly metadata: Readonly<Record<string, string>>;
   readonly resumedAt: Timestamp | null;
+  readonly openConnections: readonly ConnectionMessage[];
+}
+
+export interface ConnectionMessage {
+  readonly remote: string;
+  readonly direction: DirectionName;
+  readonly state: string;
+  readonly since: Timestamp;
 }
 
 export interface SessionFilterMessage {

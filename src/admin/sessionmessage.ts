@@ -1,17 +1,28 @@
 import type { Session } from '../session/session.ts';
-import { type SessionMessage, timestamp } from './messages.ts';
+import type { ConnectionLife } from '../transport/connectionlife.ts';
+import { type ConnectionMessage, type DirectionName, type SessionMessage, timestamp } from './messages.ts';
 
 const MAX_METADATA = 32; // entries shown
 const MAX_KEY = 128; // characters
 const MAX_VALUE = 256;
 
+/** What is shown of a PeerConnection. */
+export interface ShownConnection {
+  readonly remote: string;
+  readonly channel: { readonly life: Pick<ConnectionLife, 'direction' | 'state' | 'since'> };
+}
+
 /** A session as the admin API shows it: bounded whatever its metadata holds, and never its key. */
-export function sessionMessage(session: Session, frameLogging: boolean): SessionMessage {
+export function sessionMessage(
+  session: Session,
+  frameLogging: boolean,
+  connections: readonly ShownConnection[],
+): SessionMessage {
   return {
     id: session.id,
     peer: session.peer,
     service: session.serviceId ?? '',
-    direction: session.direction === 'inbound' ? 'INBOUND' : 'OUTBOUND',
+    direction: directionName(session.direction),
     state: session.state,
     flags: {
       postQuantum: session.postQuantum,
@@ -27,7 +38,17 @@ export function sessionMessage(session: Session, frameLogging: boolean): Session
     counters: { ...session.counters, resumptions: session.resumptions },
     metadata: metadataMessage(session.metadata),
     resumedAt: session.resumedAt === undefined ? null : timestamp(session.resumedAt),
+    openConnections: connections.map(connectionMessage),
   };
+}
+
+function connectionMessage({ remote, channel: { life } }: ShownConnection): ConnectionMessage {
+  const { direction, state, since } = life;
+  return { remote, direction: directionName(direction), state, since: timestamp(since) };
+}
+
+function directionName(direction: Session['direction']): DirectionName {
+  return direction === 'inbound' ? 'INBOUND' : 'OUTBOUND';
 }
 
 function metadataMessage(metadata: Readonly<Record<string, unknown>>): Record<string, string> {

@@ -144,7 +144,22 @@ export const CATALOGUE: {
   },
   'connection.opened': {
     means: 'A TCP or Unix connection came up',
-    fields: { side: SIDE, remote: REMOTE, sessionId: `${SESSION}; with peers only` },
+    fields: {
+      side: SIDE,
+      remote: REMOTE,
+      sessionId: `${SESSION}; with peers only`,
+      direction: `${OPENED_BY}; with peers only`,
+    },
+  },
+  'connection.draining': {
+    means:
+      'A connection between sidecars is coming to its end: GOAWAY goes out or has come, calls under way may finish',
+    fields: {
+      side: '`peer`',
+      remote: REMOTE,
+      sessionId: SESSION,
+      reason: 'Why, in a word: `peer-goaway`, `expired`, `evicted`, `worn-out`, `flood`, `shutdown`, ...',
+    },
   },
   'connection.closed': {
     means: 'A connection ended',
@@ -152,6 +167,7 @@ export const CATALOGUE: {
       side: SIDE,
       remote: REMOTE,
       sessionId: `${SESSION}; with peers only`,
+      state: 'The state that it left, `open` or `draining`; with peers only',
       reason: 'Why, in a word: `peer-closed`, `truncated`, `bad-record`, `record-timeout`, ...',
       detail: 'The same in a sentence',
     },
@@ -170,6 +186,8 @@ export const CATALOGUE: {
     fields: {
       direction: OPENED_BY,
       remote: REMOTE,
+      state:
+        'The state that it left: `connecting`, `handshaking`, or `open` if it got no session; absent if it was turned away unread',
       reason: 'Stable code of the failure',
       detail: 'The same in a sentence, with the cure',
       peer: 'SPIFFE ID that the other end claimed or proved, when it came that far',

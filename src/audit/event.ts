@@ -85,11 +85,19 @@ export interface AuditEventFields {
     readonly side: ConnectionSide;
     readonly remote: string;
     readonly sessionId?: Optional<string>;
+    readonly direction?: Optional<SessionDirection>;
+  };
+  'connection.draining': {
+    readonly side: ConnectionSide;
+    readonly remote: string;
+    readonly sessionId: string;
+    readonly reason: string;
   };
   'connection.closed': {
     readonly side: ConnectionSide;
     readonly remote: string;
     readonly sessionId?: Optional<string>;
+    readonly state?: Optional<string>;
     readonly reason?: Optional<string>;
     readonly detail?: Optional<string>;
   };
@@ -102,6 +110,7 @@ export interface AuditEventFields {
   'handshake.failed': {
     readonly direction: SessionDirection;
     readonly remote: string;
+    readonly state?: Optional<string>;
     readonly reason: string;
     readonly detail: string;
     readonly peer?: Optional<string>;

@@ -18,7 +18,7 @@ import { FloodReport } from './floodreport.ts';
 import type { MemoryHolder, MemoryShare, PeerMemory } from './peermemory.ts';
 import { grpcErrorHeaders } from './reply.ts';
 import type { Router } from './router.ts';
-import { MeteredSink, type Wire } from './wire.ts';
+import { MeteredSink, PEER_GOAWAY, type Wire } from './wire.ts';
 
 export interface DownstreamOptions {
   readonly wire: Wire;
@@ -156,6 +156,7 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
       this.#endDetail = error.message;
       reportBug(this.#context.log, this.remote, error);
       if (error.kind !== undefined) this.#floods.connection(error.kind, error.message);
+      this.wire.draining(this.#endReason);
     }
     this.wire.close();
   }
@@ -165,6 +166,7 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
   onRoom(): void {}
 
   onGoaway(_last: number, _code: number, debug: string): void {
+    this.wire.draining(PEER_GOAWAY);
     this.session?.announced(debug);
   }
 
@@ -187,12 +189,14 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
 
   /** Takes no new calls, lets those under way finish, then ends. */
   drain(why: string): void {
+    this.wire.draining(why);
     this.connection.drain(why);
     this.#context.clock.after(DRAIN_PING_MS, () => this.connection.finishDrain());
   }
 
   /** Ends now: calls under way are told, and the other side why. */
   end(why?: string): void {
+    this.wire.draining(this.session?.endReason ?? 'shutdown');
     this.connection.shutDown(why);
   }
 }

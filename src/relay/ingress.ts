@@ -17,9 +17,10 @@ import type { RelayContext } from './context.ts';
 import { DownstreamConnection } from './downstream.ts';
 import { RelayError } from './errors.ts';
 import { Listener } from './listener.ts';
+import type { PeerConnection } from './peerconnections.ts';
 import { PeerMemory } from './peermemory.ts';
 import { isGrpc, methodOf, NOWHERE, type Router } from './router.ts';
-import type { PeerConnection, PeerSessions } from './sessions.ts';
+import type { PeerSessions } from './sessions.ts';
 import { parseTimeout } from './timeout.ts';
 
 export interface IngressOptions {

@@ -2,6 +2,7 @@
  * Sessions with peers: made of channels whose handshake is done, for both directions. The lives of a session
  * and its connections are tied together here, and the audit and the metrics hear of them.
  */
+import type { AuditEventFields } from '../audit/event.ts';
 import type { HandshakeConfig, PostQuantumPolicy, RecordsConfig } from '../config/config.ts';
 import type { CryptoProvider } from '../crypto/provider.ts';
 import type { LocalIdentity } from '../identity/local.ts';
@@ -14,6 +15,7 @@ import { cleanupInterval } from '../session/options.ts';
 import type { Session } from '../session/session.ts';
 import { Acceptor } from '../transport/acceptor.ts';
 import type { SecureChannel } from '../transport/channel.ts';
+import type { ConnectionState } from '../transport/connectionlife.ts';
 import { dial } from '../transport/dial.ts';
 import { type CloseReason, HandshakeError } from '../transport/errors.ts';
 import { modesOf, RESUMPTION, XXHFS } from '../transport/mode.ts';
@@ -21,6 +23,7 @@ import { StaticKey } from '../transport/statickey.ts';
 import type { Ticket } from '../transport/ticket.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
+import { type PeerConnection, PeerConnections } from './peerconnections.ts';
 import { Resumption, type TakenTicket } from './resumption.ts';
 import { blockedError } from './revokederror.ts';
 import type { Dialled } from './upstreamconnection.ts';
@@ -57,13 +60,6 @@ export interface PeerSessionsOptions {
 /** How late the end of a session may be noticed. */
 const SWEEP_MS = 1000;
 
-/** A peer's channel and the session on it. Whoever gets it ends the channel when the session drains or is disposed. */
-export interface PeerConnection {
-  readonly channel: SecureChannel;
-  readonly session: Session;
-  readonly remote: string;
-}
-
 /** What was cut with a session. */
 export interface CutConnection {
   readonly remote: string;
@@ -90,12 +86,12 @@ export class PeerSessions {
   readonly #staticKey: StaticKey;
   readonly #resumption: Resumption;
   readonly #dialling = new AbortController();
-  /** The open connections of each session, by its id. */
-  readonly #connections = new Map<string, Set<PeerConnection>>();
+  readonly #connections: PeerConnections;
 
   constructor(context: RelayContext, options: PeerSessionsOptions) {
     this.#context = context;
     this.#options = options;
+    this.#connections = new PeerConnections(context);
     const { staticKeyLifetimeMs, connectTimeoutMs, timeoutMs } = options.handshake;
     // A dial takes the key before it connects.
     const graceMs = connectTimeoutMs + timeoutMs;
@@ -143,16 +139,12 @@ export class PeerSessions {
         const peer = this.#admit(channel);
         if (peer !== undefined) onPeer(peer);
       },
-      onRefused: ({ remoteAddress, remotePort, reason, detail, peer, count }) => {
-        this.#handshakeFailed(
-          'inbound',
-          remoteOf({ remoteAddress, remotePort }),
-          reason,
-          detail,
-          peer,
-          count,
-        );
+      onRefused: ({ remoteAddress, remotePort, reason, detail, peer, handshaking, count }) => {
+        const remote = remoteOf({ remoteAddress, remotePort });
+        const state = handshaking ? 'handshaking' : undefined;
+        this.#handshakeFailed({ direction: 'inbound', remote, state, reason, detail, peer }, count);
       },
+      onTransition: this.#connections.changed,
     });
   }
 
@@ -168,7 +160,9 @@ export class PeerSessions {
     } catch (error) {
       if (!(error instanceof SessionError)) throw error;
       discard(channel, error.message);
-      this.#handshakeFailed('inbound', remoteOf(channel), error.code, error.message, spiffeId);
+      const { code: reason, message: detail } = error;
+      const remote = remoteOf(channel);
+      this.#handshakeFailed({ direction: 'inbound', remote, state: 'open', reason, detail, peer: spiffeId });
       return undefined;
     }
   }
@@ -176,7 +170,9 @@ export class PeerSessions {
   #refuseBlocked(channel: SecureChannel, direction: 'inbound' | 'outbound', peer: string): RelayError {
     const error = blockedError(peer);
     discard(channel, error.message);
-    this.#handshakeFailed(direction, remoteOf(channel), 'peer-blocked', error.message, peer);
+    const remote = remoteOf(channel);
+    const reason = 'peer-blocked';
+    this.#handshakeFailed({ direction, remote, state: 'open', reason, detail: error.message, peer });
     return error;
   }
 
@@ -211,6 +207,7 @@ export class PeerSessions {
     const where = remoteOf({ remoteAddress: host, remotePort: port });
     const startedAt = this.#context.clock.monotonic();
     let channel: SecureChannel;
+    let failedIn: ConnectionState | undefined;
     try {
       channel = await dial({
         host,
@@ -226,9 +223,13 @@ export class PeerSessions {
         instance,
         takeTicket,
         signal: this.#dialling.signal,
+        onTransition: (change) => {
+          failedIn = change.from;
+          this.#connections.changed(change);
+        },
       });
     } catch (error) {
-      throw this.#dialError(service, where, expectedPeer, error);
+      throw this.#dialError(service, where, expectedPeer, failedIn, error);
     }
     const seconds = (this.#context.clock.monotonic() - startedAt) / 1000;
     this.#context.metrics.handshakeDuration.of('outbound').observe(seconds);
@@ -244,9 +245,16 @@ export class PeerSessions {
     }
   }
 
-  #dialError(service: string, where: string, expectedPeer: string, error: unknown): RelayError {
+  #dialError(
+    service: string,
+    where: string,
+    expectedPeer: string,
+    state: ConnectionState | undefined,
+    error: unknown,
+  ): RelayError {
     if (!(error instanceof HandshakeError)) throw error;
-    this.#handshakeFailed('outbound', where, error.code, error.message, error.peer ?? expectedPeer);
+    const { code: reason, message: detail, peer = expectedPeer } = error;
+    this.#handshakeFailed({ direction: 'outbound', remote: where, state, reason, detail, peer });
     const cause = { cause: error };
     if (error.code === 'connect-failed' || error.code === 'connect-timeout') {
       return new RelayError(
@@ -260,17 +268,10 @@ export class PeerSessions {
     return new RelayError('handshake-refused', message, cause);
   }
 
-  #handshakeFailed(
-    direction: 'inbound' | 'outbound',
-    remote: string,
-    reason: string,
-    detail: string,
-    peer?: string,
-    count = 1,
-  ): void {
-    this.#context.metrics.handshakes.of(direction, reason).inc(count);
-    this.#context.recorder.record({ type: 'handshake.failed', direction, remote, reason, detail, peer });
-    this.#context.log.warn({ direction, remote, reason, detail, peer }, 'handshake failed');
+  #handshakeFailed(failure: AuditEventFields['handshake.failed'], count = 1): void {
+    this.#context.metrics.handshakes.of(failure.direction, failure.reason).inc(count);
+    this.#context.recorder.record({ type: 'handshake.failed', ...failure });
+    this.#context.log.warn(failure, 'handshake failed');
   }
 
   /** Puts a channel that is up on its session. Throws SessionError; the channel is then still the caller's. */
@@ -290,13 +291,8 @@ export class PeerSessions {
     const remote = remoteOf(channel);
     const connection = { channel, session, remote };
     const { id } = session;
-    const connections = this.#connections.get(id);
-    if (connections === undefined) this.#connections.set(id, new Set([connection]));
-    else connections.add(connection);
     metrics.handshakes.of(direction, 'ok').inc();
     metrics.handshakeModes.of(direction, `${channel.session.mode}`).inc();
-    metrics.connections.of('peer').inc();
-    metrics.connectionsOpen.of('peer').inc();
     if (resumes) {
       session.resumed();
       metrics.sessionsResumed.of(direction).inc();
@@ -318,7 +314,7 @@ export class PeerSessions {
         expiresAt: new Date(session.expiresAt).toISOString(),
       });
     }
-    recorder.record({ type: 'connection.opened', side: 'peer', remote, sessionId: id });
+    this.#connections.joined(connection);
     channel.onRekey = (way, cause) => {
       metrics.rekeys.of(way === 'send' ? 'out' : 'in').inc();
       recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
@@ -339,12 +335,17 @@ export class PeerSessions {
     });
   }
 
+  /** The connections of a session. */
+  connectionsOf(session: Session): readonly PeerConnection[] {
+    return this.#connections.of(session.id);
+  }
+
   /**
    * Cuts a session, whatever its connections are doing: when this returns, no record of its peer will be opened any
    * more. What it had open, as it was left.
    */
   cut(session: Session, mayReturn: boolean, why: string): CutConnection[] {
-    const connections = [...(this.#connections.get(session.id) ?? [])];
+    const connections = this.#connections.of(session.id);
     // Its connections say goodbye: they hear of the end by onDisposed.
     session.revoke(mayReturn);
     return connections.map(({ channel, remote }) => {
@@ -358,27 +359,9 @@ export class PeerSessions {
    * sides have agreed to close: then neither keeps it.
    */
   closed(session: Session, remote: string, reason: CloseReason, detail: string): void {
-    this.#context.metrics.connectionsOpen.of('peer').dec();
-    this.#context.metrics.connectionsClosed.of('peer', reason).inc();
-    this.#context.recorder.record({
-      type: 'connection.closed',
-      side: 'peer',
-      remote,
-      sessionId: session.id,
-      reason,
-      detail,
-    });
-    this.#forgetClosed(session.id);
+    this.#connections.closed(session, remote, reason, detail);
     if (session.connections === 1 && CLOSED_IN_ORDER.includes(reason)) session.resumable = false;
     session.detach(reason);
-  }
-
-  #forgetClosed(sessionId: string): void {
-    const connections = this.#connections.get(sessionId);
-    for (const connection of connections ?? []) {
-      if (connection.channel.closed) connections?.delete(connection);
-    }
-    if (connections?.size === 0) this.#connections.delete(sessionId);
   }
 
   #onEvent(event: SessionEvent): void {

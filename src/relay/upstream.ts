@@ -218,7 +218,7 @@ export class Upstream implements PlaceHolder {
       if (!to.connection.exhausted) continue;
       // A new connection takes over; this one ends with its last stream.
       this.retire(to);
-      to.connection.drain('worn out');
+      to.drain('worn-out');
     }
     if (this.#closing || !this.#mayDial()) return;
     if (this.#lastError === undefined || this.#reconnect.mayDial) this.#dial();
@@ -268,7 +268,7 @@ export class Upstream implements PlaceHolder {
     const its = this.#idleSession ?? [];
     for (const to of its) {
       this.retire(to);
-      to.connection.drain('evicted');
+      to.drain('evicted');
     }
     return its[0]?.place;
   }
@@ -282,7 +282,7 @@ export class Upstream implements PlaceHolder {
     this.#options.places?.opened(to.place);
     this.#all.add(to);
     this.#options.onConnection?.(to);
-    if (this.#closing) to.connection.drain('shutdown');
+    if (this.#closing) to.drain('shutdown');
   }
 
   #dialFailed(error: unknown): void {
@@ -398,7 +398,7 @@ export class Upstream implements PlaceHolder {
     this.#reconnect.stop();
     this.#options.places?.leave(this);
     this.#failWaiting(drainingError());
-    for (const { connection } of this.#all) connection.drain('shutdown');
+    for (const to of this.#all) to.drain('shutdown');
   }
 
   /** Ends everything now. */
@@ -407,7 +407,10 @@ export class Upstream implements PlaceHolder {
     this.#reconnect.stop();
     this.#options.places?.leave(this);
     this.#context.clock.clear(this.#sweeper);
-    for (const { wire } of [...this.#all]) wire.close();
+    for (const { wire } of [...this.#all]) {
+      wire.draining('shutdown');
+      wire.close();
+    }
   }
 
   /** Ends what is still open, after `close` has had its time. */

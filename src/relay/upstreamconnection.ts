@@ -5,7 +5,7 @@ import { reportBug } from './bugreport.ts';
 import type { RelayContext } from './context.ts';
 import { FloodReport } from './floodreport.ts';
 import type { Upstream, UpstreamOptions } from './upstream.ts';
-import { MeteredSink, type Wire } from './wire.ts';
+import { MeteredSink, PEER_GOAWAY, type Wire } from './wire.ts';
 
 /** A wire that has been dialled, and for a peer the session on it. */
 export interface Dialled {
@@ -103,6 +103,18 @@ export class UpstreamConnection implements ConnectionHandler {
     return [this.#goaway, this.#wireClosed].filter((text) => text !== undefined).join(', then ') || 'closed';
   }
 
+  /** Takes no new calls, lets those under way finish, then ends. */
+  drain(why: string): void {
+    this.wire.draining(why);
+    this.connection.drain(why);
+  }
+
+  /** Ends now, with its session: calls under way are told, and the other side why. */
+  end(session: Session): void {
+    this.wire.draining(session.endReason ?? 'shutdown');
+    this.connection.shutDown(session.farewell);
+  }
+
   /** A call that was refused here may be sent again: always if the connection ends, else within a budget. */
   mayRetry(): boolean {
     return this.connection.draining || this.upstream.takeRetry();
@@ -136,6 +148,7 @@ export class UpstreamConnection implements ConnectionHandler {
   }
 
   onGoaway(_last: number, code: number, debug: string): void {
+    this.wire.draining(PEER_GOAWAY);
     const what = code === ErrorCode.NO_ERROR ? 'GOAWAY' : `GOAWAY ${errorName(code)}`;
     // The second step of a graceful end often does not repeat the reason.
     if (debug !== '' || this.#goaway === undefined) this.#goaway = debug === '' ? what : `${what}: ${debug}`;
@@ -154,6 +167,7 @@ export class UpstreamConnection implements ConnectionHandler {
     if (error !== undefined) {
       reportBug(this.#context.log, this.#remote, error);
       if (error.kind !== undefined) this.#floods.connection(error.kind, error.message);
+      this.wire.draining(error.kind === undefined ? 'protocol-error' : 'flood');
     }
     this.wire.close();
     this.upstream.retire(this);

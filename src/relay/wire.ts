@@ -18,11 +18,16 @@ export interface Wire extends ByteSink {
   set onDrain(listener: () => void);
   /** The wire is gone, for whatever reason; `flood` names the limit against abuse that it crossed. Exactly once. */
   set onClose(listener: (reason: never, detail: string, flood?: RecordFlood) => void);
+  /** GOAWAY goes out or has come, for whatever reason: those who look at connections are told. */
+  draining(reason: string): void;
   /** Ends it once everything written has gone out. */
   close(): void;
   /** Ends it at once. */
   destroy(reason: 'shutdown'): void;
 }
+
+/** Why a connection drains whose other end has sent GOAWAY. */
+export const PEER_GOAWAY = 'peer-goaway';
 
 /** A sink that counts what goes through it. */
 export class MeteredSink implements ByteSink {
@@ -121,6 +126,8 @@ export class SocketWire implements Wire {
     this.#gone('flood', `it has not taken ${MAX_BACKLOG} octets of what it was sent`, 'backlog');
     this.#socket.destroy();
   }
+
+  draining(): void {}
 
   close(): void {
     if (this.#closing || this.#closed) return;

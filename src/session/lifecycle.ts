@@ -1,7 +1,5 @@
+import type { Machine, Transitions } from '../lifecycle/lifecycle.ts';
 import { SessionError } from './errors.ts';
-
-/** The legal next states of every state; an empty list ends the life. */
-export type Transitions<S extends string> = Readonly<Record<S, readonly S[]>>;
 
 /**
  * A session's life (design section 6).
@@ -51,33 +49,7 @@ export const MANAGER_TRANSITIONS: Transitions<ManagerState> = {
   disposed: [],
 };
 
-/** Holds a state and lets it change only as its table says. */
-export class Lifecycle<S extends string> {
-  readonly #what: string;
-  readonly #table: Transitions<S>;
-  #state: S;
+const illegal = (message: string): Error => new SessionError('illegal-transition', message);
 
-  /** `what` names the thing in errors, e.g. `session 0190...`. */
-  constructor(what: string, table: Transitions<S>, initial: S) {
-    this.#what = what;
-    this.#table = table;
-    this.#state = initial;
-  }
-
-  get state(): S {
-    return this.#state;
-  }
-
-  /** Returns the state that was left. Throws SessionError `illegal-transition`, leaving the state as it was. */
-  to(next: S): S {
-    const from = this.#state;
-    if (!this.#table[from].includes(next)) {
-      throw new SessionError(
-        'illegal-transition',
-        `${this.#what} cannot go from ${from} to ${next}; legal from here: ${this.#table[from].join(', ') || 'nothing'}`,
-      );
-    }
-    this.#state = next;
-    return from;
-  }
-}
+export const SESSION_MACHINE: Machine<SessionState> = { transitions: SESSION_TRANSITIONS, illegal };
+export const MANAGER_MACHINE: Machine<ManagerState> = { transitions: MANAGER_TRANSITIONS, illegal };

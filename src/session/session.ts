@@ -1,9 +1,10 @@
 import { inspect } from 'node:util';
 import type { Secret } from '../crypto/secret.ts';
+import { Lifecycle } from '../lifecycle/lifecycle.ts';
 import { SessionDisposedError, SessionError } from './errors.ts';
 import { outcomeOf, REST, type SessionReason } from './event.ts';
 import { type End, endOf, type Life, type Succession, successionOf, type Terms } from './expiry.ts';
-import { Lifecycle, SESSION_TRANSITIONS, type SessionState } from './lifecycle.ts';
+import { SESSION_MACHINE, type SessionState } from './lifecycle.ts';
 
 /** What GOAWAY says to a peer whose session was revoked. */
 const REVOKED = 'revoked';
@@ -128,7 +129,7 @@ export class Session implements AsyncDisposable {
     this.#key = init.sessionKey;
     this.#created = owner.monotonic();
     this.#lastActivity = this.#created;
-    this.#lifecycle = new Lifecycle(`Session ${init.id}`, SESSION_TRANSITIONS, 'created');
+    this.#lifecycle = new Lifecycle(`Session ${init.id}`, SESSION_MACHINE, 'created');
   }
 
   get state(): SessionState {

@@ -6,8 +6,11 @@ import type { SidecarConfig } from '../config/config.ts';
 import type { LocalIdentity } from '../identity/local.ts';
 import type { RelayContext } from '../relay/context.ts';
 import type { FrameLogging } from '../relay/framelogging.ts';
+import type { PeerConnection } from '../relay/peerconnections.ts';
 import type { Revocation } from '../relay/revocation.ts';
+import type { PeerSessions } from '../relay/sessions.ts';
 import type { SessionManager } from '../session/manager.ts';
+import type { Session } from '../session/session.ts';
 import type { EventLoopLag } from '../telemetry/eventlooplag.ts';
 import type { BoundAddresses } from './sidecar.ts';
 
@@ -19,7 +22,7 @@ export interface ControlledSidecar {
   readonly config: SidecarConfig;
   readonly identity: () => LocalIdentity;
   readonly context: RelayContext;
-  readonly sessions: SessionManager;
+  readonly sessions: PeerSessions;
   readonly revocation: Revocation;
   readonly readiness: Readiness;
   readonly lag: EventLoopLag;
@@ -38,7 +41,7 @@ export class SidecarControl implements AdminControl {
 
   constructor(sidecar: ControlledSidecar) {
     this.#sidecar = sidecar;
-    this.sessions = sidecar.sessions;
+    this.sessions = sidecar.sessions.manager;
     this.recorder = sidecar.context.recorder;
     this.frameLogging = sidecar.context.frameLogging;
     this.revocation = sidecar.revocation;
@@ -52,6 +55,10 @@ export class SidecarControl implements AdminControl {
 
   get callsOpen(): number {
     return this.#sidecar.context.calls;
+  }
+
+  connectionsOf(session: Session): readonly PeerConnection[] {
+    return this.#sidecar.sessions.connectionsOf(session);
   }
 
   now(): number {

@@ -30,7 +30,7 @@ import { Revocation } from '../relay/revocation.ts';
 import { SessionPlaces } from '../relay/sessionplaces.ts';
 import { PeerSessions } from '../relay/sessions.ts';
 import { Upstream } from '../relay/upstream.ts';
-import { type UpstreamConnection } from '../relay/upstreamconnection.ts';
+import type { UpstreamConnection } from '../relay/upstreamconnection.ts';
 import { Blocks } from '../session/blocks.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { Session } from '../session/session.ts';
@@ -225,7 +225,7 @@ export class Sidecar {
       config: this.#config,
       identity: () => loaded.identity,
       context,
-      sessions: sessions.manager,
+      sessions,
       revocation: this.revocation,
       readiness: this.readiness,
       lag,
@@ -503,13 +503,13 @@ function peerUpstream(
     },
     dial: () => sessions.dial(route.service, host, port, route.peer),
     onConnection: (to) => {
-      const { session, connection } = to;
+      const { session } = to;
       if (session === undefined) return;
       listening.set(
         to,
         session.listen(
-          (reason) => connection.drain(reason),
-          () => connection.shutDown(session.farewell),
+          (reason) => to.drain(reason),
+          () => to.end(session),
           (reason) => to.upstream.replace(to, reason),
         ),
       );

@@ -71,6 +71,11 @@ export const DEFINITIONS = {
   hauberk_peers_blocked: gauge('Peers that an operator has blocked'),
 
   hauberk_connections_open: gauge('Connections now', 'side'),
+  hauberk_peer_connections: gauge(
+    'Connections between sidecars, by state: `connecting`, `handshaking`, `open`, `draining`',
+    'direction',
+    'state',
+  ),
   hauberk_connections_total: counter('Connections that came up', 'side'),
   hauberk_connections_refused_total: counter(
     'Connections closed before they could ask for anything',

@@ -99,6 +99,7 @@ export class Metrics {
     ['direction'],
     () => new Histogram(DURATION_BOUNDS),
   );
+  readonly peerConnections = family<[direction: SessionDirection, state: string]>('hauberk_peer_connections');
   readonly connectionsOpen = family<[side: Side]>('hauberk_connections_open');
   readonly connections = family<[side: Side]>('hauberk_connections_total');
   readonly refusals = family<[listener: string, reason: string]>('hauberk_connections_refused_total');
@@ -198,6 +199,7 @@ export class Metrics {
     hauberk_handshakes_half_open: () => single(this.#sources.handshakesHalfOpen?.()),
     hauberk_peers_blocked: () => single(this.#sources.peersBlocked?.()),
     hauberk_connections_open: () => this.connectionsOpen.samples(),
+    hauberk_peer_connections: () => this.peerConnections.samples(),
     hauberk_connections_total: () => this.connections.samples(),
     hauberk_connections_refused_total: () => this.refusals.samples(),
     hauberk_bytes_total: () => this.bytes.samples(),

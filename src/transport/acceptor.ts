@@ -4,6 +4,7 @@ import type { CryptoProvider } from '../crypto/provider.ts';
 import type { LocalIdentity } from '../identity/local.ts';
 import { Admission, addressKey, type HalfOpen } from './admission.ts';
 import type { SecureChannel } from './channel.ts';
+import { ConnectionLife, type ConnectionListener } from './connectionlife.ts';
 import { HandshakeDriver } from './driver.ts';
 import { HandshakeError, type HandshakeErrorCode } from './errors.ts';
 import { asHandshakeError } from './handshake.ts';
@@ -26,6 +27,8 @@ export interface Refusal {
   readonly detail: string;
   /** The SPIFFE ID of the other end, if it was proven. */
   readonly peer: string | undefined;
+  /** Whether its handshake had begun; what comes too often, or at the end, is not looked at. */
+  readonly handshaking: boolean;
   /** How many connections this stands for. */
   readonly count: number;
 }
@@ -51,6 +54,8 @@ export interface AcceptorOptions {
   /** The channel is up: set `onClose`, `onDrain` and, last, `onData`. */
   readonly onChannel: (channel: SecureChannel) => void;
   readonly onRefused: (refusal: Refusal) => void;
+  /** Hears of every step of the life of each connection whose handshake begins. */
+  readonly onTransition?: ConnectionListener;
 }
 
 /** Takes the mesh port's connections and hands out those that are peers. */
@@ -83,21 +88,22 @@ export class Acceptor {
       socket.destroy(); // it is gone already
       return;
     }
-    const refused = ({ code, message, peer }: HandshakeError, count = 1): void => {
-      this.#options.onRefused({ remoteAddress, remotePort, reason: code, detail: message, peer, count });
+    const refused = ({ code, message, peer }: HandshakeError, handshaking: boolean, count = 1): void => {
+      const refusal = { remoteAddress, remotePort, reason: code, detail: message };
+      this.#options.onRefused({ ...refusal, peer, handshaking, count });
     };
     const address = addressKey(remoteAddress);
     try {
       if (this.#closed) throw new HandshakeError('shutting-down', 'This sidecar takes no more connections');
       if (this.#admission.take(address)) {
-        this.#handshake(socket, address, refused);
+        this.#handshake(socket, address, (error) => refused(error, true));
         return;
       }
       drop(socket);
-      this.#tooOften.add(address, (count) => refused(this.#rateLimited(address, count), count));
+      this.#tooOften.add(address, (count) => refused(this.#rateLimited(address, count), false, count));
     } catch (cause) {
       drop(socket);
-      refused(asHandshakeError(cause));
+      refused(asHandshakeError(cause), false);
     }
   }
 
@@ -119,14 +125,23 @@ export class Acceptor {
   }
 
   #handshake(socket: Socket, address: string, refused: (error: HandshakeError) => void): void {
-    const { clock, onChannel } = this.#options;
+    const { clock, onChannel, onTransition } = this.#options;
+    const machine = this.#responder();
+    const life = new ConnectionLife({
+      direction: 'inbound',
+      remoteAddress: socket.remoteAddress ?? '',
+      remotePort: socket.remotePort ?? 0,
+      clock,
+      listener: onTransition,
+    });
     const over = (): void => {
       this.#drivers.delete(driver);
       this.#admission.leave(halfOpen);
     };
     const driver: HandshakeDriver = new HandshakeDriver({
       socket,
-      machine: this.#responder(),
+      life,
+      machine,
       clock,
       limits: this.#limits,
       firstFrame: true,

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { Clock, TimerHandle } from '../clock/clock.ts';
 import type { PeerIdentity } from '../identity/peer.ts';
 import { RECORD_BUFFER, takeBuffer } from './bufferpool.ts';
+import type { ConnectionLife } from './connectionlife.ts';
 import { ChannelUseError, type CloseReason, type RecordFlood } from './errors.ts';
 import type { Established } from './handshake.ts';
 import { Heartbeat } from './heartbeat.ts';
@@ -53,6 +54,7 @@ export class SecureChannel {
   readonly resumable: Resumable;
   /** 8 bytes in hex that name the peer's process, if it told. */
   readonly peerInstance: string | undefined;
+  readonly life: ConnectionLife;
   readonly remoteAddress: string;
   readonly remotePort: number;
 
@@ -83,6 +85,7 @@ export class SecureChannel {
   /** `onUp` is called once, when the peer's first record has opened: before that the channel must not be used. */
   constructor(
     socket: Socket,
+    life: ConnectionLife,
     established: Established,
     clock: Clock,
     limits: RecordLimits,
@@ -95,6 +98,7 @@ export class SecureChannel {
     this.resumable = { session, peer, foundedIn, peerMaxRecord, peerInstance };
     this.peerInstance = peerInstance?.toString('hex');
     this.#tickets = new TicketPassing(established.role, established.tickets);
+    this.life = life;
     this.remoteAddress = socket.remoteAddress ?? '';
     this.remotePort = socket.remotePort ?? 0;
     this.capacity = Math.min(limits.maxLength, established.peerMaxRecord) - OVERHEAD;
@@ -220,10 +224,16 @@ export class SecureChannel {
     setImmediate(() => this.#finish('flood', detail, { flood: 'backlog' }));
   }
 
+  /** The owners of both ends have begun to say goodbye: no new call comes, those under way may finish. */
+  draining(reason: string): void {
+    if (this.life.state === 'open') this.life.draining(reason);
+  }
+
   /** Sends CLOSE after everything that was written, then FIN, and waits for the peer's CLOSE, but not for long. */
   close(): void {
     if (this.#state !== 'open') return;
     this.#state = 'closing';
+    this.draining('local-closed');
     this.#heartbeat.stop();
     this.#out.end();
     this.#closeTimer = this.#clock.after(this.#limits.closeTimeoutMs, () =>
@@ -262,6 +272,7 @@ export class SecureChannel {
   #up(type: number): void {
     const onUp = this.#onUp as () => void;
     this.#onUp = undefined;
+    this.life.opened();
     this.#in.pause();
     this.#socket.pause();
     this.#socket.cork();
@@ -322,6 +333,8 @@ export class SecureChannel {
     this.#tickets.forget();
     if (flush) this.#letGo(linger);
     else this.#socket.destroy();
+    // Before it is up, the driver says how it ends.
+    if (this.#onUp === undefined) this.life.closed(reason);
     this.#onClose?.(reason, detail, flood);
   }
 

@@ -3,6 +3,7 @@ import type { Clock } from '../clock/clock.ts';
 import type { CryptoProvider } from '../crypto/provider.ts';
 import type { LocalIdentity } from '../identity/local.ts';
 import type { SecureChannel } from './channel.ts';
+import { ConnectionLife, type ConnectionListener } from './connectionlife.ts';
 import { HandshakeDriver } from './driver.ts';
 import { HandshakeError } from './errors.ts';
 import type { ChainVerifier } from './identityproof.ts';
@@ -38,6 +39,8 @@ export interface DialOptions {
   /** Takes a ticket to try first: asked once the TCP connection is there. Implies `tickets`. */
   readonly takeTicket?: () => Ticket | undefined;
   readonly signal?: AbortSignal;
+  /** Hears of every step of the connection's life. */
+  readonly onTransition?: ConnectionListener;
 }
 
 /**
@@ -64,6 +67,13 @@ export function dial(options: DialOptions): Promise<SecureChannel> {
       tickets: options.tickets,
       takeTicket: options.takeTicket,
     });
+    const life = new ConnectionLife({
+      direction: 'outbound',
+      remoteAddress: host,
+      remotePort: port,
+      clock,
+      listener: options.onTransition,
+    });
     const socket = openSocket({
       host,
       port,
@@ -80,6 +90,7 @@ export function dial(options: DialOptions): Promise<SecureChannel> {
       settled();
       socket.on('error', ignore);
       socket.destroy();
+      life.closed(error.code);
       reject(error);
     };
     const unreachable = (cause: Error): void => {
@@ -99,8 +110,10 @@ export function dial(options: DialOptions): Promise<SecureChannel> {
     socket.once('connect', () => {
       clock.clear(timer);
       socket.off('error', unreachable);
+      life.connected();
       driver = new HandshakeDriver({
         socket,
+        life,
         machine,
         clock,
         limits,

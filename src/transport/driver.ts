@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Clock, TimerHandle } from '../clock/clock.ts';
 import { SecureChannel } from './channel.ts';
+import type { ConnectionLife } from './connectionlife.ts';
 import { HandshakeError, type HandshakeErrorCode } from './errors.ts';
 import { asHandshakeError, type Established, type HandshakeMachine } from './handshake.ts';
 import type { TransportLimits } from './limits.ts';
@@ -14,6 +15,8 @@ const ALERT_LINGER_MS = 1_000;
 export interface DriverOptions {
   /** Connected. Belongs to the driver, then to the channel. */
   readonly socket: Socket;
+  /** In its state `handshaking`. */
+  readonly life: ConnectionLife;
   readonly machine: HandshakeMachine;
   readonly clock: Clock;
   readonly limits: TransportLimits;
@@ -128,9 +131,9 @@ export class HandshakeDriver {
 
   /** The handshake messages are done; what is missing is the peer's first record. */
   #establish(established: Established, send: Buffer | undefined, rest: Buffer | undefined): void {
-    const { socket, clock, limits } = this.#options;
+    const { socket, life, clock, limits } = this.#options;
     this.#detach();
-    const channel = new SecureChannel(socket, established, clock, limits.records, () => this.#up());
+    const channel = new SecureChannel(socket, life, established, clock, limits.records, () => this.#up());
     this.#channel = channel;
     channel.onClose = (reason, detail) => {
       const hint =
@@ -169,6 +172,7 @@ export class HandshakeDriver {
     this.#options.machine.abort();
     if (this.#channel !== undefined) this.#channel.destroy('refused', error.message);
     else this.#dismiss(error.alert);
+    this.#options.life.closed(error.code);
     this.#options.onFailed(error);
   }
 

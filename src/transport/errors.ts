@@ -136,6 +136,12 @@ export class RecordError extends Error {
   }
 }
 
+/** A bug here: a connection was to take a step that its table does not have. Its state stays as it was. */
+export class ConnectionStateError extends Error {
+  override readonly name = 'ConnectionStateError';
+  readonly code = 'illegal-transition';
+}
+
 /** A bug of the caller of SecureChannel.write: nothing was sent, the channel stays usable. */
 export class ChannelUseError extends Error {
   override readonly name = 'ChannelUseError';

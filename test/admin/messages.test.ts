@@ -41,7 +41,9 @@ describe('a session', () => {
     session.resumed();
     session.drain('expired');
     clock.advance(1);
-    const message = sessionMessage(session, true);
+    const message = sessionMessage(session, true, [
+      { remote: '10.0.0.1:15008', channel: { life: { direction: 'outbound', state: 'draining', since: 7 } } },
+    ]);
     expect(Object.values(message).filter((value) => value === '' || value === 0)).toEqual([]);
     expect(answered('GetSession', message)).toEqual(message);
     expect(JSON.stringify(message)).not.toMatch(/key/i);
@@ -55,7 +57,7 @@ describe('a session', () => {
       Array.from({ length: 100 }, (_, i) => [`k${i}`.repeat(100), 'v'.repeat(9999)]),
     );
     const metadata = { loop, big: 1n, list: [1, { a: 2 }], none: undefined, fn: () => 1, ...many };
-    const shown = sessionMessage(open({ metadata }), false).metadata;
+    const shown = sessionMessage(open({ metadata }), false, []).metadata;
     expect(shown).toMatchObject({
       loop: '[not JSON]',
       big: '[not JSON]',

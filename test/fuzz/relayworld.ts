@@ -118,6 +118,8 @@ class ServerWire implements Wire {
     return true;
   }
 
+  draining(): void {}
+
   close(): void {
     this.cut();
   }

@@ -86,6 +86,8 @@ it('both ends show the same session, and a status that counts it', async () => {
   const inbound = await local.call<SessionMessage>('GetSession', { id });
   const outbound = await remote.call<SessionMessage>('GetSession', { id });
   expect(inbound).toMatchObject({ id, peer: world.spiffeId('web'), direction: 'INBOUND', connections: 1 });
+  expect(inbound.openConnections).toMatchObject([{ direction: 'INBOUND', state: 'open' }]);
+  expect(outbound.openConnections).toMatchObject([{ direction: 'OUTBOUND', state: 'open' }]);
   expect(outbound).toMatchObject({ id, direction: 'OUTBOUND', service: 'greeter.shop' });
   expect([inbound.counters.calls, outbound.counters.calls]).toEqual([1, 1]);
   const filter = { peer: world.spiffeId('*'), direction: 'INBOUND' };

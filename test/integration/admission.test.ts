@@ -47,6 +47,8 @@ describe('a flood of handshakes that nobody finishes', () => {
       )
     ).map(({ remote }) => remote);
   const halfOpen = (): Promise<number> => pair.greeter.metric('hauberk_handshakes_half_open');
+  const handshaking = (): Promise<number> =>
+    pair.greeter.metric('hauberk_peer_connections', { direction: 'inbound', state: 'handshaking' });
 
   it('lets the oldest of an address go, and no other', async () => {
     const mark = await pair.greeter.audit.mark();
@@ -62,13 +64,18 @@ describe('a flood of handshakes that nobody finishes', () => {
     expect(remotes).toEqual(sockets.slice(0, 4).map((s) => `${addressOf(0)}:${s.localPort}`));
     await Promise.all(sockets.slice(0, 4).map(gone));
     expect(await halfOpen()).toBe(PER_ADDRESS + 1);
+    expect(await handshaking()).toBe(PER_ADDRESS + 1);
+    // Those that are under way are counted, not written down.
+    const said = (await pair.greeter.audit.all()).filter(({ seq }) => seq > mark);
+    expect(said.map(({ type }) => type)).toEqual(Array(4).fill('handshake.failed'));
     for (const socket of [...sockets, other]) socket.destroy();
     await pair.greeter.audit.events(
       'handshake.failed',
       PER_ADDRESS + 1,
-      (e) => e.reason === 'connection-lost',
+      (e) => e.reason === 'connection-lost' && e.state === 'handshaking',
       mark,
     );
+    expect(await handshaking()).toBe(0);
   });
 
   it('from many addresses lets the oldest of all go; a peer that means it still gets in', async () => {
@@ -81,7 +88,7 @@ describe('a flood of handshakes that nobody finishes', () => {
     }
     const remotes = await evicted(40, mark);
     expect(remotes).toEqual(sockets.slice(0, 40).map((s) => `${s.localAddress}:${s.localPort}`));
-    expect(await halfOpen()).toBe(MAX_HALF_OPEN);
+    expect([await halfOpen(), await handshaking()]).toEqual([MAX_HALF_OPEN, MAX_HALF_OPEN]);
     await callable(pair, pair.web);
     expect((await evicted(41, mark))[40]).toBe(`${sockets[40]?.localAddress}:${sockets[40]?.localPort}`);
     expect(

@@ -66,6 +66,13 @@ describe.each(['web', 'greeter'] as const)('SIGTERM to %s', (name) => {
     const { draining, last } = await ending(sidecar);
     expect(draining).toMatchObject({ reason: 'SIGTERM', calls: 1, deadlineMs: 22_500 });
     expect(last).toMatchObject({ type: 'sidecar.stopped', reason: 'SIGTERM', callsCut: 0 });
+    const drained = await sidecar.audit.event('connection.draining');
+    expect(drained).toMatchObject({ side: 'peer', reason: 'shutdown' });
+    const closed = await sidecar.audit.event('connection.closed', ({ side }) => side === 'peer');
+    expect(closed).toMatchObject({ sessionId: drained.sessionId, state: 'draining' });
+    if (name === 'greeter') {
+      expect(await pair.web.audit.event('connection.draining')).toMatchObject({ reason: 'peer-goaway' });
+    }
     health.close();
   });
 

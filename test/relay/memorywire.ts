@@ -69,6 +69,8 @@ export class MemoryWire implements Wire {
     return true;
   }
 
+  draining(): void {}
+
   close(): void {
     this.cut('local-closed');
   }

@@ -61,6 +61,8 @@ export class RawWire implements Wire {
     return this.writable;
   }
 
+  draining(): void {}
+
   close(): void {
     this.cut('local-closed');
   }

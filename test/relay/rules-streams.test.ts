@@ -356,7 +356,7 @@ describe('stream identifiers that are used up', () => {
     await call(5);
     const fresh = await rig.accept();
     expect(calls(fresh)).toEqual(['5']);
-    expect(old.told()).toEqual(['GOAWAY 0 NO_ERROR worn out']);
+    expect(old.told()).toEqual(['GOAWAY 0 NO_ERROR worn-out']);
     await send(old, answer(LAST - 2), answer(LAST));
     expect(rig.counted()).toEqual(['OK', 'OK']);
     expect(old.closed).toBe(true);

@@ -1,24 +1,21 @@
 import { describe, expect, it } from 'vitest';
-import {
-  Lifecycle,
-  MANAGER_TRANSITIONS,
-  SESSION_TRANSITIONS,
-  type Transitions,
-} from '../../src/session/lifecycle.ts';
+import { Lifecycle, type Machine } from '../../src/lifecycle/lifecycle.ts';
+import { MANAGER_MACHINE, SESSION_MACHINE } from '../../src/session/lifecycle.ts';
 import { HOUR, SECOND, setUp } from './sessions.ts';
 
 const ILLEGAL = expect.objectContaining({ code: 'illegal-transition' });
 
-describe.each<[string, Transitions<string>]>([
-  ['session', SESSION_TRANSITIONS],
-  ['manager', MANAGER_TRANSITIONS],
-])('the states of a %s', (_name, table) => {
+describe.each<[string, Machine<string>]>([
+  ['session', SESSION_MACHINE],
+  ['manager', MANAGER_MACHINE],
+])('the states of a %s', (_name, machine) => {
+  const table = machine.transitions;
   const states = Object.keys(table);
 
   it('change only as the table says', () => {
     for (const from of states) {
       for (const to of states) {
-        const lifecycle = new Lifecycle('It', table, from);
+        const lifecycle = new Lifecycle('It', machine, from);
         if (table[from]!.includes(to)) {
           expect(lifecycle.to(to)).toBe(from);
           expect(lifecycle.state).toBe(to);

@@ -45,6 +45,7 @@ it('status and sessions are shown as tables and as JSON', async () => {
   expect(list.stdout).toMatch(/^ID +PEER +DIRECTION +STATE/);
   expect(list.stdout).toMatch(new RegExp(`^${id} +${world.spiffeId('web')} +inbound`, 'm'));
   expect(show.stdout).toMatch(new RegExp(`^id +${id}\npeer +${world.spiffeId('web')}\n`));
+  expect(show.stdout).toMatch(/^connections +1\nconnection 127\.0\.0\.1:\d+ +open since 20.*Z, for \d+s$/m);
   expect([status.code, list.code, show.code]).toEqual([0, 0, 0]);
   expect(statusJson).toMatchObject({
     pid: greeter.pid,

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it, onTestFinished } from 'vitest';
+import { ConnectionLife } from '../../src/transport/connectionlife.ts';
 import { HandshakeDriver } from '../../src/transport/driver.ts';
 import { transportLimits } from '../../src/transport/limits.ts';
 import { Turnstile } from '../../src/transport/turnstile.ts';
@@ -18,8 +19,18 @@ async function accepted() {
   const pair = await makePair();
   const clock = new FakeClock();
   const turnstile = new Turnstile();
+  const remote = { remoteAddress: '127.0.0.1', remotePort: port };
+  const life = new ConnectionLife({ direction: 'inbound', ...remote, clock, listener: undefined });
   const driver = new HandshakeDriver({
-    ...{ socket, machine: pair.responder(), clock, turnstile, limits: transportLimits(), firstFrame: true },
+    ...{
+      socket,
+      life,
+      machine: pair.responder(),
+      clock,
+      turnstile,
+      limits: transportLimits(),
+      firstFrame: true,
+    },
     ...{ onChannel: () => {}, onFailed: () => {} },
   });
   onTestFinished(() => {

@@ -192,8 +192,8 @@ export class Bench {
     return socket;
   }
 
-  /** A peer that has done its handshake and now does what it likes. */
-  async rogue({ tickets = false } = {}): Promise<Rogue> {
+  /** A peer that has done its handshake and now does what it likes; its first record is a PING, unless it is `mute`. */
+  async rogue({ tickets = false, mute = false } = {}): Promise<Rogue> {
     const socket = await this.raw();
     const machine = new Initiator({
       crypto,
@@ -219,7 +219,7 @@ export class Bench {
       });
     });
     const rogue = new Rogue(socket, established);
-    rogue.send(PING, Buffer.alloc(8));
+    if (!mute) rogue.send(PING, Buffer.alloc(8));
     return rogue;
   }
 

@@ -137,6 +137,10 @@ function describe(session: SessionMessage): string {
     ],
     ['connections', String(session.connections)],
     ['resumed', resumedAt === null ? 'never' : `${times(counters.resumptions)}, last ${ago(resumedAt)}`],
+    ...session.openConnections.map(({ remote, state, since }) => [
+      `connection ${remote}`,
+      `${state} since ${isoTime(since)}, for ${span(now - millisecondsOf(since))}`,
+    ]),
     ['calls', `${counters.calls}, ${session.openCalls} of them open`],
     [
       'bytes',
