@@ -2,10 +2,11 @@
 
 export type { MonitoringAdapter } from './audit/adapter.ts';
 export type { AuditEvent, AuditEventInput, AuditEventOf, AuditEventType } from './audit/event.ts';
-export type { Clock } from './clock/clock.ts';
+export type { Clock, TimerHandle } from './clock/clock.ts';
 export type { SidecarConfig } from './config/config.ts';
 export { ConfigError } from './config/errors.ts';
 export { loadConfig } from './config/load.ts';
+export { CryptoError, type CryptoErrorCode } from './crypto/errors.ts';
 export { Secret } from './crypto/secret.ts';
 export { IdentityError } from './identity/errors.ts';
 export type {
@@ -17,6 +18,7 @@ export type {
   SessionReceipt,
 } from './relay/revocation.ts';
 export type { BlockedPeer } from './session/blockfile.ts';
+export type { SessionDetails } from './session/details.ts';
 export {
   BlockError,
   type BlockErrorCode,
@@ -30,7 +32,7 @@ export type { SessionEvent, SessionOutcome, SessionReason } from './session/even
 export type { SessionFilter } from './session/filter.ts';
 export type { ManagerState, SessionState } from './session/lifecycle.ts';
 export type { SessionEventOf, SessionEventType } from './session/listeners.ts';
-export { type SessionDetails, SessionManager, type SessionStats } from './session/manager.ts';
+export { SessionManager, type SessionStats } from './session/manager.ts';
 export type { SessionManagerOptions } from './session/options.ts';
 export type { Session, SessionCounters, SessionInit } from './session/session.ts';
 export { type BoundAddresses, Sidecar, type SidecarOptions } from './sidecar/sidecar.ts';

@@ -4,6 +4,7 @@ import type { Clock, TimerHandle } from '../clock/clock.ts';
 import { Secret } from '../crypto/secret.ts';
 import { Lifecycle } from '../lifecycle/lifecycle.ts';
 import { Deadlines } from './deadlines.ts';
+import { SESSION_KEY_LENGTH, type SessionDetails, wrongArgument } from './details.ts';
 import { DuplicateSessionError, ManagerShutDownError, SessionError } from './errors.ts';
 import { outcomeOf, type SessionEvent, type SessionReason } from './event.ts';
 import { LARGEST_SHARE_OF_GRACE } from './expiry.ts';
@@ -27,20 +28,6 @@ export interface SessionStats {
   readonly closed: Readonly<Partial<Record<SessionReason, number>>>;
 }
 
-/** What createSession need not be told. */
-export interface SessionDetails {
-  /** A UUID; a random one by default. */
-  readonly id?: string;
-  /** Who is at the other end, for the limit of sessions a peer; the service by default. */
-  readonly peer?: string;
-  /** Default `outbound`. */
-  readonly direction?: Session['direction'];
-  readonly postQuantum?: boolean;
-  /** Milliseconds since the epoch, when the first certificate ends; never by default. */
-  readonly notAfter?: number;
-}
-
-const SESSION_KEY_LENGTH = 32;
 /** A wall clock that has departed from the monotonic one by more than this was set, or time stood still. */
 const CLOCK_JUMP_MS = 500;
 
@@ -124,8 +111,14 @@ export class SessionManager implements AsyncDisposable {
     metadata?: Readonly<Record<string, unknown>>,
     details: SessionDetails = {},
   ): Session {
+    const { id = randomUUID() } = details;
+    const wrong = wrongArgument(serviceId, sessionKey, id, details.notAfter);
+    if (wrong !== undefined) {
+      if (sessionKey instanceof Secret) sessionKey.wipe();
+      throw new SessionError('bad-option', wrong);
+    }
     const session = this.create({
-      id: details.id ?? randomUUID(),
+      id,
       sessionKey: sessionKey instanceof Secret ? sessionKey : Secret.copyOf(sessionKey),
       peer: details.peer ?? serviceId,
       serviceId,

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import {
+  CryptoError,
   DuplicateSessionError,
   ManagerShutDownError,
   Secret,
@@ -62,6 +63,38 @@ describe('createSession', () => {
       expect.objectContaining({ code: 'bad-option' }),
     );
     expect(sessions.size).toBe(0);
+  });
+
+  it.each([
+    ['a service without a name', ['', KEY, {}, {}]],
+    ['no service', [undefined, KEY, {}, {}]],
+    ['no key', ['a', undefined, {}, {}]],
+    ['a key that is text', ['a', 'x'.repeat(32), {}, {}]],
+    ['an id that is no UUID', ['a', KEY, {}, { id: 'session-1' }]],
+    ['a time that is none', ['a', KEY, {}, { notAfter: Number.NaN }]],
+  ])('refuses %s', (_what, args) => {
+    const { sessions } = library();
+    const create = () => sessions.createSession(...(args as Parameters<typeof sessions.createSession>));
+    expect(create).toThrowError(expect.objectContaining({ name: 'SessionError', code: 'bad-option' }));
+    expect(sessions.state).toBe('inactive');
+  });
+
+  it('wipes a Secret that it has refused', () => {
+    const { sessions } = library();
+    const secret = Secret.copyOf(KEY);
+    expect(() => sessions.createSession('', secret)).toThrowError(SessionError);
+    expect(secret.wiped).toBe(true);
+  });
+
+  it('shows a copy of it no key either', () => {
+    const { sessions } = library();
+    const session = sessions.createSession('a', KEY);
+    const copies = [structuredClone(session), structuredClone({ key: session.sessionKey }), { ...session }];
+    for (const copy of copies) {
+      expect(inspect(copy, { depth: 9, showHidden: true })).not.toMatch(
+        /0123456789abcdef|30 31 32|Uint8Array/,
+      );
+    }
   });
 
   it('refuses an id that is taken, by an error of its own type', () => {
@@ -290,6 +323,7 @@ it('use after the end throws errors of types of their own', async () => {
   session.end('local-closed');
   expect(() => session.callStarted()).toThrowError(SessionDisposedError);
   expect(() => session.attach()).toThrowError(SessionDisposedError);
+  expect(() => session.sessionKey.bytes).toThrowError(CryptoError);
   await sessions.executeInSession(busy.id, async () => {
     const shutdown = sessions.shutdown(MINUTE);
     expect(() => sessions.createSession('c', KEY)).toThrowError(ManagerShutDownError);
