@@ -135,8 +135,8 @@ function describe(session: SessionMessage): string {
       'ends',
       `${isoTime(session.expiresAt)} at the latest, in ${span(millisecondsOf(session.expiresAt) - now)}`,
     ],
-    ['connections', String(session.connections)],
     ['resumed', resumedAt === null ? 'never' : `${times(counters.resumptions)}, last ${ago(resumedAt)}`],
+    ['connections', String(session.connections)],
     ...session.openConnections.map(({ remote, state, since }) => [
       `connection ${remote}`,
       `${state} since ${isoTime(since)}, for ${span(now - millisecondsOf(since))}`,
