@@ -149,6 +149,11 @@ export class Connection {
     return this.#sender.queued;
   }
 
+  /** Octets written since the sink last drained, although it asked to hold back: headers and control frames. */
+  get backlog(): number {
+    return this.#out.backlog;
+  }
+
   /** Octets received that have not been passed on. */
   get held(): number {
     return this.#window.held;

@@ -122,7 +122,8 @@ export class UpstreamConnection implements ConnectionHandler {
 
   /** A call may be put on it now. */
   get hasRoom(): boolean {
-    return this.canOpen && this.wire.backlog < OPEN_BACKLOG;
+    // The connection counts up to its own end what it wrote until the wire is empty, however much of it has gone.
+    return this.canOpen && Math.max(this.wire.backlog, this.connection.backlog) < OPEN_BACKLOG;
   }
 
   /** It has streams free, and its other end has not fallen silent. */

@@ -85,7 +85,8 @@ export class RecordOutput {
       this.#socket.write(record);
     }
     this.#rekeyIfDue();
-    this.#blocked = this.#backlogged;
+    // Until `drained` has said so, also if much has gone meanwhile: the writer waits for nothing else.
+    if (this.#backlogged) this.#blocked = true;
     return !this.#blocked;
   }
 
