@@ -176,15 +176,15 @@ export class ReceiveWindow {
   }
 
   /**
-   * Which of `open`, and of those that are over, have held octets for `stallMs` without passing any on; none
+   * Which of the streams that are `open`, which is asked under pressure only, and of those that are over, have held octets for `stallMs` without passing any on; none
    * while no more than `queueBytes` are held in all. Counts from when a call first saw them so.
    */
-  stalled(open: Iterable<Stream>, now: number, stallMs: number): Stream[] {
+  stalled(open: () => Iterable<Stream>, now: number, stallMs: number): Stream[] {
     const before = this.#stalls;
     this.#stalls = new Map();
     const found: Stream[] = [];
     if (this.#held <= this.#queueBytes) return found;
-    for (const streams of [open, this.#ended]) {
+    for (const streams of [open(), this.#ended]) {
       for (const stream of streams) {
         if (stream.held === 0) continue;
         const seen = before.get(stream);

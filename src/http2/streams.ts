@@ -288,10 +288,9 @@ export class Streams {
 
   /** Ends streams that have made no progress for `stallMs` while too much waits on this connection. */
   resetStalled(now: number, stallMs: number, queueBytes: number): void {
-    const streams = this.#table.list();
-    const stalled = this.#window.stalled(streams, now, stallMs);
+    const stalled = this.#window.stalled(() => this.#table.list(), now, stallMs);
     if (this.#sender.queued > queueBytes) {
-      for (const stream of streams) {
+      for (const stream of this.#table.list()) {
         if (stream.queued > 0 && stream.progressAt <= now - stallMs) stalled.push(stream);
       }
     }

@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Stream } from '../../src/http2/stream.ts';
+import { StreamTable } from '../../src/http2/streamtable.ts';
 import {
   block,
   data,
@@ -445,6 +446,25 @@ describe('a stream that stalls while its connection is full', () => {
     peer.now += 3_600_000;
     peer.connection.sweep();
     expect(peer.connection.streams).toBe(1);
+  });
+
+  it('is looked for only while there is pressure: else a sweep walks no stream', () => {
+    const walks = vi.spyOn(StreamTable.prototype, 'list');
+    onTestFinished(() => walks.mockRestore());
+    const peer = new Http2Peer({ announce: [[4, 0]], limits: { queueBytes: 1000, stallMs: 60_000 } });
+    peer.owner.credits = false;
+    const slow = peer.request(1, END_HEADERS);
+    send(slow, 1000);
+    peer.write(data(1, Buffer.alloc(1000)));
+    walks.mockClear();
+    peer.connection.sweep();
+    expect(walks).not.toHaveBeenCalled();
+    send(slow, 1);
+    peer.connection.sweep();
+    expect(walks).toHaveBeenCalledTimes(1);
+    peer.write(data(1, 'x'));
+    peer.connection.sweep();
+    expect(walks).toHaveBeenCalledTimes(3);
   });
 
   it('is reset after stallMs, by what its owner does not pass on', () => {
