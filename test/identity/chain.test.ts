@@ -14,6 +14,7 @@ import {
   nameConstraints,
   outcome as outcomeUnder,
   type Recipe,
+  resigned,
   Usage,
   x509,
 } from './forge.ts';
@@ -271,6 +272,22 @@ describe('an issuer is refused', () => {
 describe('a chain is refused', () => {
   it('that is empty', () => {
     expect(outcome([])).toBe('empty-chain');
+  });
+
+  it('with an anchor sent along that has another name than the issuer, though its key has signed', async () => {
+    const leaf = await forgeLeaf(root, { issuerName: 'CN=Elsewhere' });
+    expect(outcome([leaf, root])).toBe('chain-invalid');
+    expect(outcome([await forgeLeaf(root), root])).toBe(LEAF_ID);
+  });
+
+  it('whose signature names an algorithm of another kind of key than made it', async () => {
+    // OpenSSL goes by the key, not by the name: this ECDSA signature with SHA-256 holds, and calls itself RSA.
+    const rsa = await forgeCa({ name: 'CN=RSA', kind: 'rsa' });
+    const model = await forgeLeaf(rsa);
+    const root256 = await forgeCa({ name: 'CN=RSA' });
+    expect(outcome([model], bundleOf(rsa))).toBe(LEAF_ID);
+    const disguised = await resigned(model, root256, (fields) => fields);
+    expect(outcome([disguised], bundleOf(root256))).toBe('bad-signature');
   });
 
   it('in another order than leaf first', async () => {

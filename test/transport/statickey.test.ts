@@ -39,6 +39,17 @@ describe('the static key of a process', () => {
     expect(codeOf(() => crypto.dh(first, remote))).toBe('key-wiped');
   });
 
+  it('is wiped at the end with the one before it, whose handshakes still had time', () => {
+    const clock = new FakeClock();
+    const key = new StaticKey(crypto, clock, HOUR, 10_000);
+    const pairs = [key.current];
+    clock.advance(HOUR + 1);
+    pairs.push(key.current);
+    expect(pairs.map((pair) => crypto.dh(pair, remote).length)).toEqual([32, 32]);
+    key.close();
+    expect(pairs.map((pair) => codeOf(() => crypto.dh(pair, remote)))).toEqual(['key-wiped', 'key-wiped']);
+  });
+
   it('is wiped at the end, and no timer remains', () => {
     const clock = new FakeClock();
     const key = new StaticKey(crypto, clock, HOUR);
