@@ -19,6 +19,9 @@ import { Turnstile } from './turnstile.ts';
 /** A resumption costs a fifth of a full handshake, and belongs to a peer that is known: it is refused last. */
 const LAG_FACTORS = { full: 1, resumption: 4 } as const;
 
+/** Why handshakes fail that their peers are not to blame for. */
+const OURS: ReadonlySet<HandshakeErrorCode> = new Set(['overloaded', 'shutting-down']);
+
 /** A connection that did not become a channel, or several of one address that came too often. */
 export interface Refusal {
   readonly remoteAddress: string;
@@ -64,6 +67,7 @@ export class Acceptor {
   readonly #limits: TransportLimits;
   readonly #admission: Admission;
   readonly #tooOften: RefusalTally;
+  readonly #noPlace: RefusalTally;
   readonly #turnstile = new Turnstile();
   readonly #drivers = new Set<HandshakeDriver>();
   #closed = false;
@@ -73,6 +77,7 @@ export class Acceptor {
     this.#limits = transportLimits(options.limits);
     this.#admission = new Admission(this.#limits.handshake, options.clock);
     this.#tooOften = new RefusalTally(options.clock);
+    this.#noPlace = new RefusalTally(options.clock);
   }
 
   /** Handshakes that are not finished. */
@@ -96,7 +101,7 @@ export class Acceptor {
     try {
       if (this.#closed) throw new HandshakeError('shutting-down', 'This sidecar takes no more connections');
       if (this.#admission.take(address)) {
-        this.#handshake(socket, address, (error) => refused(error, true));
+        this.#handshake(socket, address, refused);
         return;
       }
       drop(socket);
@@ -124,9 +129,32 @@ export class Acceptor {
     );
   }
 
-  #handshake(socket: Socket, address: string, refused: (error: HandshakeError) => void): void {
+  #handshake(
+    socket: Socket,
+    address: string,
+    refused: (error: HandshakeError, handshaking: boolean, count?: number) => void,
+  ): void {
     const { clock, onChannel, onTransition } = this.#options;
     const machine = this.#responder();
+    let driver: HandshakeDriver | undefined;
+    const halfOpen: HalfOpen = {
+      address,
+      get busy() {
+        return driver?.busy === true;
+      },
+      get workedOn() {
+        return driver?.workedOn === true;
+      },
+      evict: () =>
+        driver?.abort(
+          new HandshakeError('half-open-evicted', 'Too many unfinished handshakes: it gave way to another'),
+        ),
+    };
+    if (!this.#admission.enter(halfOpen)) {
+      drop(socket);
+      this.#noPlace.add('', (count) => refused(noPlace(count), false, count));
+      return;
+    }
     const life = new ConnectionLife({
       direction: 'inbound',
       remoteAddress: socket.remoteAddress ?? '',
@@ -134,11 +162,11 @@ export class Acceptor {
       clock,
       listener: onTransition,
     });
-    const over = (): void => {
-      this.#drivers.delete(driver);
-      this.#admission.leave(halfOpen);
+    const over = (wasted: boolean): void => {
+      if (driver !== undefined) this.#drivers.delete(driver);
+      this.#admission.leave(halfOpen, wasted);
     };
-    const driver: HandshakeDriver = new HandshakeDriver({
+    driver = new HandshakeDriver({
       socket,
       life,
       machine,
@@ -147,30 +175,15 @@ export class Acceptor {
       firstFrame: true,
       turnstile: this.#turnstile,
       onChannel: (channel) => {
-        over();
+        over(false);
         onChannel(channel);
       },
       onFailed: (error) => {
-        over();
-        refused(error);
+        over(!OURS.has(error.code));
+        refused(error, true);
       },
     });
-    const halfOpen: HalfOpen = {
-      address,
-      get busy() {
-        return driver.busy;
-      },
-      evict: () =>
-        driver.abort(
-          new HandshakeError('half-open-evicted', 'Too many unfinished handshakes: the oldest gave way'),
-        ),
-    };
     this.#drivers.add(driver);
-    if (!this.#admission.enter(halfOpen)) {
-      driver.abort(
-        new HandshakeError('overloaded', 'All unfinished handshakes that there may be are under way'),
-      );
-    }
   }
 
   #responder(): Responder {
@@ -192,6 +205,14 @@ export class Acceptor {
       tickets,
     });
   }
+}
+
+function noPlace(count: number): HandshakeError {
+  const times = count === 1 ? '' : `; ${count} connections were refused since this was said last`;
+  return new HandshakeError(
+    'overloaded',
+    `All unfinished handshakes that there may be are under way${times}`,
+  );
 }
 
 function drop(socket: Socket): void {

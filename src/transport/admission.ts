@@ -2,12 +2,24 @@ import { isIPv6 } from 'node:net';
 import type { Clock } from '../clock/clock.ts';
 import type { HandshakeLimits } from './limits.ts';
 
-/** Addresses whose budget is remembered at most; those with a full budget are forgotten first. */
-const MAX_BUDGETS = 16_384;
+/** Addresses that are remembered at most; those of which nothing needs to be are forgotten first. */
+const MAX_ORIGINS = 16_384;
+/** A handshake that was worked on for nothing is forgiven its address in this time; so many are counted. */
+const FORGIVEN_MS = 30_000;
+const MAX_WASTED = 8;
+const CLEARLY = 0.5;
 
-interface Budget {
+/** What is known of an address. */
+interface Origin {
   tokens: number;
-  at: number; // monotonic ms
+  /** Monotonic milliseconds when `tokens` was right. */
+  at: number;
+  /** Handshakes of the last time that were worked on and came to nothing ... */
+  wasted: number;
+  /** ... as counted at this monotonic time. */
+  wastedAt: number;
+  /** Handshakes that are not finished, in the order of their beginning. */
+  readonly halfOpen: Set<HalfOpen>;
 }
 
 /** A handshake that has been let in. */
@@ -15,6 +27,8 @@ export interface HalfOpen {
   readonly address: string;
   /** Its peer does its part, or waits for us: it keeps its place. */
   readonly busy: boolean;
+  /** It has cost us the work of a message. */
+  readonly workedOn: boolean;
   /** Ends the handshake because a newer one takes its place. */
   evict(): void;
 }
@@ -22,16 +36,17 @@ export interface HalfOpen {
 /**
  * Who may start a handshake: so many a second an address, and so many that are not finished, an address and in all.
  * When those are full the oldest that is not busy gives way, so that a flood of idle connections cannot keep others out. If
- * all are busy the new one is refused: evicting work that is half done for work that is not begun, nobody would get in.
+ * all are busy the new one is refused, for evicting work that is half done for work that is not begun, nobody would get in;
+ * but not if some come from an address that has lately wasted more of our work, or that has far more of the places: of
+ * those one gives way. So whoever would keep all places busy needs new addresses all the time.
  * An address is one IPv4 address or one IPv6 /64.
  */
 export class Admission {
   readonly #limits: HandshakeLimits;
   readonly #clock: Clock;
   /** In the order of their beginning. */
-  readonly #halfOpen = new Set<HalfOpen>();
-  readonly #byAddress = new Map<string, Set<HalfOpen>>();
-  readonly #budgets = new Map<string, Budget>();
+  readonly #halfOpen = new Map<HalfOpen, Origin>();
+  readonly #origins = new Map<string, Origin>();
 
   constructor(limits: HandshakeLimits, clock: Clock) {
     this.#limits = limits;
@@ -47,65 +62,112 @@ export class Admission {
   take(address: string): boolean {
     const { ratePerAddress, burstPerAddress } = this.#limits;
     const now = this.#clock.monotonic();
-    const budget = this.#budgets.get(address) ?? this.#newBudget(address, now);
-    budget.tokens = Math.min(burstPerAddress, budget.tokens + ((now - budget.at) * ratePerAddress) / 1_000);
-    budget.at = now;
-    if (budget.tokens < 1) return false;
-    budget.tokens -= 1;
+    const origin = this.#originOf(address);
+    origin.tokens = Math.min(burstPerAddress, origin.tokens + ((now - origin.at) * ratePerAddress) / 1_000);
+    origin.at = now;
+    if (origin.tokens < 1) return false;
+    origin.tokens -= 1;
     return true;
   }
 
-  /** Counts a handshake until leave(); evicts the oldest if there is no room. False if all that are there are busy. */
+  /** Counts a handshake until leave(); evicts another if there is no room. False if none is to give way to it. */
   enter(handshake: HalfOpen): boolean {
     const { maxHalfOpen, maxHalfOpenPerAddress } = this.#limits;
-    const same = this.#byAddress.get(handshake.address);
-    if (same !== undefined && same.size >= maxHalfOpenPerAddress && !this.#evictOldest(same)) return false;
-    if (this.#halfOpen.size >= maxHalfOpen && !this.#evictOldest(this.#halfOpen)) return false;
-    this.#halfOpen.add(handshake);
-    const peers = this.#byAddress.get(handshake.address);
-    if (peers === undefined) this.#byAddress.set(handshake.address, new Set([handshake]));
-    else peers.add(handshake);
+    const origin = this.#originOf(handshake.address);
+    const { halfOpen } = origin;
+    if (halfOpen.size >= maxHalfOpenPerAddress && !this.#evictOldest(halfOpen)) return false;
+    if (
+      this.#halfOpen.size >= maxHalfOpen &&
+      !this.#evictOldest(this.#halfOpen.keys()) &&
+      !this.#evictWorse(origin)
+    ) {
+      return false;
+    }
+    this.#halfOpen.set(handshake, origin);
+    halfOpen.add(handshake);
     return true;
   }
 
-  /** The handshake is over. A second call does nothing. */
-  leave(handshake: HalfOpen): void {
-    if (!this.#halfOpen.delete(handshake)) return;
-    const same = this.#byAddress.get(handshake.address);
-    same?.delete(handshake);
-    if (same?.size === 0) this.#byAddress.delete(handshake.address);
+  /** The handshake is over. `wasted`: by its peer's doing it came to nothing. A second call does nothing. */
+  leave(handshake: HalfOpen, wasted: boolean): void {
+    const origin = this.#halfOpen.get(handshake);
+    if (origin === undefined) return;
+    this.#halfOpen.delete(handshake);
+    origin.halfOpen.delete(handshake);
+    if (!wasted || !handshake.workedOn) return;
+    const now = this.#clock.monotonic();
+    origin.wasted = Math.min(MAX_WASTED, wastedNow(origin, now) + 1);
+    origin.wastedAt = now;
   }
 
-  #evictOldest(among: Set<HalfOpen>): boolean {
+  #evictOldest(among: Iterable<HalfOpen>): boolean {
     for (const oldest of among) {
       if (oldest.busy) continue;
-      this.leave(oldest);
+      this.leave(oldest, true);
       oldest.evict();
       return true;
     }
     return false;
   }
 
-  #newBudget(address: string, now: number): Budget {
-    if (this.#budgets.size >= MAX_BUDGETS) this.#forget(now);
-    const budget = { tokens: this.#limits.burstPerAddress, at: now };
-    this.#budgets.set(address, budget);
-    return budget;
+  /** All are busy: one of an address that stands clearly worse gives way, if there is one. */
+  #evictWorse(than: Origin): boolean {
+    const now = this.#clock.monotonic();
+    let worst: Origin | undefined;
+    for (const origin of this.#halfOpen.values()) {
+      const more = moreWasted(origin, than, now);
+      const places = origin.halfOpen.size;
+      if (more < 0 || (more === 0 && places <= 2 * (than.halfOpen.size + 1))) continue;
+      const isWorst =
+        worst === undefined || (moreWasted(origin, worst, now) || places - worst.halfOpen.size) > 0;
+      if (isWorst) worst = origin;
+    }
+    const [oldest] = worst?.halfOpen ?? [];
+    if (oldest === undefined) return false;
+    this.leave(oldest, false);
+    oldest.evict();
+    return true;
   }
 
-  /** Drops the budgets that have filled up again, which changes nothing; if none has, the oldest half. */
+  #originOf(address: string): Origin {
+    const known = this.#origins.get(address);
+    if (known !== undefined) return known;
+    const now = this.#clock.monotonic();
+    if (this.#origins.size >= MAX_ORIGINS) this.#forget(now);
+    const tokens = this.#limits.burstPerAddress;
+    const origin = { tokens, at: now, wasted: 0, wastedAt: now, halfOpen: new Set<HalfOpen>() };
+    this.#origins.set(address, origin);
+    return origin;
+  }
+
+  /** Drops the addresses that are as good as new, which changes nothing; if none is, the oldest half. */
   #forget(now: number): void {
     const { ratePerAddress, burstPerAddress } = this.#limits;
-    for (const [address, { tokens, at }] of this.#budgets) {
-      if (tokens + ((now - at) * ratePerAddress) / 1_000 >= burstPerAddress) this.#budgets.delete(address);
+    for (const [address, origin] of this.#origins) {
+      const tokens = origin.tokens + ((now - origin.at) * ratePerAddress) / 1_000;
+      if (tokens >= burstPerAddress && wastedNow(origin, now) === 0) this.#drop(address, origin);
     }
-    if (this.#budgets.size < MAX_BUDGETS) return;
-    let drop = MAX_BUDGETS / 2;
-    for (const address of this.#budgets.keys()) {
+    if (this.#origins.size < MAX_ORIGINS) return;
+    let drop = MAX_ORIGINS / 2;
+    for (const [address, origin] of this.#origins) {
       if (drop-- === 0) return;
-      this.#budgets.delete(address);
+      this.#drop(address, origin);
     }
   }
+
+  #drop(address: string, { halfOpen }: Origin): void {
+    if (halfOpen.size === 0) this.#origins.delete(address);
+  }
+}
+
+function wastedNow({ wasted, wastedAt }: Origin, now: number): number {
+  return Math.max(0, wasted - (now - wastedAt) / FORGIVEN_MS);
+}
+
+/** Above 0 if the first has clearly wasted more: small differences would have honest peers throw each other out. */
+function moreWasted(one: Origin, other: Origin, now: number): number {
+  const more = wastedNow(one, now) - wastedNow(other, now);
+  return Math.abs(more) < CLEARLY ? 0 : more;
 }
 
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;

@@ -35,7 +35,8 @@ export class HandshakeDriver {
   readonly #options: DriverOptions;
   #over = false;
   /** Something of the peer's waits for its turn. */
-  #queued = false;
+  #queued: (() => void) | undefined;
+  #workedOn = false;
   #answeredAt = Number.NEGATIVE_INFINITY;
   /** What the peer has sent since was less than a message. */
   #dribbles = false;
@@ -77,7 +78,12 @@ export class HandshakeDriver {
    */
   get busy(): boolean {
     if (this.#dribbles) return false;
-    return this.#queued || this.#options.clock.monotonic() - this.#answeredAt < ANSWER_MS;
+    return this.#queued !== undefined || this.#options.clock.monotonic() - this.#answeredAt < ANSWER_MS;
+  }
+
+  /** A message of the peer's has been worked on, whether it was good or not. */
+  get workedOn(): boolean {
+    return this.#workedOn;
   }
 
   /** Ends the handshake, if it is not over. */
@@ -93,13 +99,12 @@ export class HandshakeDriver {
     }
     const own = Buffer.from(chunk); // the chunk is the socket's
     socket.pause();
-    this.#queued = true;
-    turnstile.pass(() => {
-      this.#queued = false;
-      if (this.#over) return;
+    this.#queued = () => {
+      this.#queued = undefined;
       this.#step(own);
       if (!this.#over) socket.resume();
-    });
+    };
+    turnstile.pass(this.#queued);
   };
 
   #step(chunk: Buffer): void {
@@ -108,11 +113,13 @@ export class HandshakeDriver {
       const step = machine.receive(chunk);
       this.#dribbles = step === undefined;
       if (step === undefined) return;
+      this.#workedOn = true;
       clock.clear(this.#firstDeadline);
       this.#answeredAt = clock.monotonic();
       if (step.established !== undefined) this.#establish(step.established, step.send, step.rest);
       else if (step.send !== undefined) socket.write(step.send);
     } catch (cause) {
+      this.#workedOn = true;
       this.#fail(asHandshakeError(cause));
     }
   }
@@ -169,6 +176,8 @@ export class HandshakeDriver {
     this.#over = true;
     this.#clearTimers();
     this.#detach();
+    if (this.#queued !== undefined) this.#options.turnstile?.leave(this.#queued);
+    this.#queued = undefined;
     this.#options.machine.abort();
     if (this.#channel !== undefined) this.#channel.destroy('refused', error.message);
     else this.#dismiss(error.alert);

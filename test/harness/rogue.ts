@@ -165,7 +165,7 @@ function newStaticKey(): StaticKey {
 export function dialAs(
   identity: LocalIdentity,
   address: string,
-  options: { expectedPeer: string; bundle: ChainVerifier },
+  options: { expectedPeer: string; bundle: ChainVerifier; localAddress?: string },
 ): Promise<SecureChannel> {
   const colon = address.lastIndexOf(':');
   return dial({

@@ -1,12 +1,21 @@
 import type { Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/clock/clock.ts';
+import { loadCryptoProvider } from '../../src/crypto/provider.ts';
 import { PREFACE } from '../../src/http2/frame.ts';
+import { loadIdentity } from '../../src/identity/load.ts';
+import { encodeClientHello } from '../../src/transport/clienthello.ts';
+import { encodeFrame, MESSAGE } from '../../src/transport/frame.ts';
+import { XX } from '../../src/transport/mode.ts';
 import { EMPTY_SETTINGS } from '../harness/fuzz-input.ts';
 import { SayHello } from '../harness/greeter-methods.ts';
 import { rawConnection, talk } from '../harness/rawtcp.ts';
+import { dialAs } from '../harness/rogue.ts';
 import { type Pair, type SidecarProcess, startPair } from '../harness/sidecars.ts';
 
+const crypto = await loadCryptoProvider('native');
 const MAX_HALF_OPEN = 256; // the defaults
 const PER_ADDRESS = 16;
 const HELLO = Buffer.from('HBK1\x01\x00\x00\x01', 'latin1'); // and the rest never
@@ -95,6 +104,57 @@ describe('a flood of handshakes that nobody finishes', () => {
       await pair.greeter.metric('hauberk_handshakes_total', { result: 'half-open-evicted' }),
     ).toBeGreaterThan(40);
     for (const socket of sockets) socket.destroy();
+  });
+});
+
+describe('somebody with many addresses who has every handshake answered and finishes none', () => {
+  const [ADDRESSES, EACH] = [16, 2];
+
+  it('keeps nobody out', async () => {
+    const pair = await startPair({
+      greeter: {
+        handshake: { maxHalfOpen: ADDRESSES * EACH, maxHalfOpenPerAddress: EACH },
+        log: { level: 'silent' },
+      },
+    });
+    const files = await pair.world.trust.issue('newcomer');
+    const { identity, bundle } = await loadIdentity({ ...files, trustDomain: 'shop.example' }, systemClock);
+    const opening = Buffer.concat([
+      encodeClientHello(XX.id, 1 << XX.id),
+      encodeFrame(MESSAGE, crypto.generateX25519().publicKey),
+    ]);
+    let over = false;
+    let answered = 0;
+    const hold = async (address: string): Promise<void> => {
+      while (!over) {
+        const socket = await rawConnection(pair.greeter.ingress, address);
+        socket.once('data', () => answered++);
+        socket.write(opening);
+        await Promise.race([gone(socket), pause(230)]);
+        socket.destroy();
+        await pause(5);
+      }
+    };
+    const holding = Array.from({ length: 2 * ADDRESSES * EACH }, (_, i) => hold(addressOf(i % ADDRESSES)));
+    await expect.poll(() => answered, { timeout: 20_000 }).toBeGreaterThan(3 * ADDRESSES * EACH);
+    const attempts: number[] = [];
+    for (let i = 0; i < 6; i++) {
+      for (let attempt = 1; attempts.length === i; attempt++) {
+        const options = {
+          expectedPeer: pair.world.spiffeId('greeter'),
+          bundle,
+          localAddress: `127.99.0.${i + 1}`,
+        };
+        const channel = await dialAs(identity, pair.greeter.ingress, options).catch(() => undefined);
+        if (channel === undefined) continue;
+        attempts.push(attempt);
+        channel.destroy('refused');
+      }
+    }
+    over = true;
+    // More than one only if this machine was too busy for a quarter of a second.
+    expect(Math.max(...attempts)).toBeLessThanOrEqual(3);
+    await Promise.all(holding);
   });
 });
 

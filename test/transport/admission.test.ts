@@ -21,6 +21,7 @@ function gate(): {
   const open = (id: number, address: string): HalfOpen => {
     const handshake = {
       address,
+      workedOn: true,
       evict: () => evicted.push(id),
       get busy() {
         return busy.has(id);
@@ -56,16 +57,57 @@ describe('half-open handshakes', () => {
     for (let i = 0; i < 300; i++) busy.add(i);
     open(300, 'a');
     expect([evicted, refused]).toEqual([[2, 4], [300]]);
-    for (let i = 20; i < 300; i++) open(i, `address ${i}`);
-    expect([evicted, admission.halfOpen, refused.length]).toEqual([[2, 4], 256, 41]);
+    expect(admission.halfOpen).toBe(16);
+  });
+
+  it('that are busy give way to an address that has far fewer places: the oldest of the one that has most', () => {
+    const { admission, evicted, refused, open, busy } = gate();
+    for (let i = 0; i < 1_000; i++) busy.add(i);
+    for (let i = 0; i < 14; i++) open(i, 'a');
+    for (let i = 14; i < 30; i++) open(i, 'b');
+    for (let i = 30; i < 256; i++) open(i, `address ${i >> 1}`);
+    open(256, 'new');
+    expect([evicted, refused]).toEqual([[14], []]);
+    for (let i = 257; i < 300; i++) open(i, `address ${i}`);
+    // a and b have two each, as many as others have.
+    expect([evicted.length, refused.length, admission.halfOpen]).toEqual([26, 18, 256]);
+    expect(evicted.every((id) => id < 30)).toBe(true);
+  });
+
+  it('that are busy give way to an address that has wasted less of our work, and not when they are alike', () => {
+    const { admission, clock, evicted, refused, open, busy } = gate();
+    const waste = (address: string): void => admission.leave(open(-1, address), true);
+    for (let i = 0; i < 1_000; i++) busy.add(i);
+    for (const address of ['twice', 'twice', 'once', 'late']) waste(address);
+    for (let i = 0; i < 253; i++) open(i, `address ${i}`);
+    for (const [i, address] of ['once', 'twice', 'late'].entries()) open(253 + i, address);
+    open(256, 'late');
+    open(257, 'new');
+    open(258, 'late');
+    expect([evicted, refused]).toEqual([[254, 255], [258]]);
+    clock.advance(15_001); // half of it is forgiven
+    open(259, 'new too');
+    expect(refused).toEqual([258, 259]);
+  });
+
+  it('that came to nothing count against their address only if they cost us work', () => {
+    const { admission, evicted, refused, open, busy } = gate();
+    const idle = { address: 'a', busy: false, workedOn: false, evict() {} };
+    admission.enter(idle);
+    admission.leave(idle, true);
+    for (let i = 0; i < 1_000; i++) busy.add(i);
+    open(0, 'a');
+    for (let i = 1; i < 256; i++) open(i, `address ${i}`);
+    open(256, 'new');
+    expect([evicted, refused]).toEqual([[], [256]]);
   });
 
   it('make room when they end, and ending twice counts once', () => {
     const { admission, evicted, open } = gate();
     const first = open(0, 'a');
     for (let i = 1; i < 16; i++) open(i, 'a');
-    admission.leave(first);
-    admission.leave(first);
+    admission.leave(first, false);
+    admission.leave(first, false);
     open(16, 'a');
     expect(evicted).toEqual([]);
     expect(admission.halfOpen).toBe(16);

@@ -30,3 +30,13 @@ it('a step that comes out of a step waits its turn', async () => {
   await turn();
   expect(done).toEqual(['outer', 'inner']);
 });
+
+it('a step that is not to be done any more costs nobody a turn', async () => {
+  const turnstile = new Turnstile();
+  const done: number[] = [];
+  const steps = [0, 1, 2, 3].map((i) => () => void done.push(i));
+  for (const step of steps) turnstile.pass(step);
+  for (const step of steps.slice(0, 3)) turnstile.leave(step);
+  await turn();
+  expect(done).toEqual([0, 3]);
+});
