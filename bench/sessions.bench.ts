@@ -26,6 +26,7 @@ const clock = {
     tick = run;
   },
   clear: () => undefined,
+  hold: () => () => undefined,
 };
 
 const collect = (globalThis as { gc?: () => void }).gc;

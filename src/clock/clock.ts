@@ -15,6 +15,8 @@ export interface Clock {
   /** Calls `run` every `ms`. Does not keep the process alive. */
   every(ms: number, run: () => void): TimerHandle;
   clear(handle: TimerHandle | undefined): void;
+  /** Keeps the process alive, for whoever waits for what timers will do, until the function that is returned is called. */
+  hold(): () => void;
 }
 
 /** The longest delay that setTimeout takes; anything above would fire at once. */
@@ -26,4 +28,8 @@ export const systemClock: Clock = {
   after: (ms, run) => setTimeout(run, Math.min(Math.max(ms, 0), MAX_DELAY_MS)).unref(),
   every: (ms, run) => setInterval(run, Math.min(ms, MAX_DELAY_MS)).unref(),
   clear: (handle) => clearTimeout(handle as NodeJS.Timeout | undefined),
+  hold: () => {
+    const held = setInterval(() => undefined, MAX_DELAY_MS);
+    return () => clearInterval(held);
+  },
 };

@@ -95,6 +95,10 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
   }
 
   onRequest(stream: Stream, list: HeaderList, message: Message, fin: boolean): void {
+    if (this.session?.takesCalls === false) {
+      this.#refuseLate(stream, this.session);
+      return;
+    }
     const plan = this.#planOf(list, message);
     const call = new Call(this.#context, plan, stream, fin, this.session);
     if (plan.refusal !== undefined) {
@@ -106,6 +110,17 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
     if (verdict === undefined) call.start();
     else if (verdict instanceof RelayError) call.fail(verdict);
     else this.#admitLater(call, verdict);
+  }
+
+  /**
+   * The session's time is over, and the sweep has not come to it. Behind a GOAWAY the other side sends the refused call
+   * once more, in another session.
+   */
+  #refuseLate(stream: Stream, session: Session): void {
+    session.drainIfOver();
+    stream.reset(ErrorCode.REFUSED_STREAM);
+    // Not now: a connection does not expect its end while it reads.
+    this.#context.clock.after(0, () => session.endIfOver());
   }
 
   /** A Message belongs to one connection, and stands for all requests of a kind: what is routed once is kept there. */

@@ -2,9 +2,10 @@
  * What an operator does to sessions and peers that must go: `revoke` cuts sessions, `block` keeps a peer out until
  * `allow` lets it in again. The admin API, the command line and embedding programs all come through here.
  *
- * The order of a cut: tickets deleted and new calls refused; calls under way answered; GOAWAY with the reason; an
- * authenticated CLOSE; keys wiped. All of it is done, and no record more is opened, before the command returns
- * its promise; what the promise waits for is the file of blocked peers.
+ * All sessions of a command are shut off before it returns its promise: no call begins in them, nothing of their peers is
+ * opened. Then each is cut: calls under way answered, GOAWAY with the reason, an authenticated CLOSE, tickets deleted, keys
+ * wiped. That is done in slices, so that a thousand sessions do not stop the calls of others; the promise waits for it,
+ * and for the file of blocked peers.
  */
 import type { BlockedPeer } from '../session/blockfile.ts';
 import { wrongReason } from '../session/blockfile.ts';
@@ -12,7 +13,9 @@ import type { Blocks, Hold } from '../session/blocks.ts';
 import { BlockError, SessionError } from '../session/errors.ts';
 import { fitsAll, matching, type SessionFilter } from '../session/filter.ts';
 import type { Session } from '../session/session.ts';
+import { inSlices } from '../session/slices.ts';
 import type { RelayContext } from './context.ts';
+import type { PeerConnection } from './peerconnections.ts';
 import type { CutConnection, PeerSessions } from './sessions.ts';
 
 /** Which sessions: by their ids, by what they are, or by a predicate over all that are live. */
@@ -92,7 +95,7 @@ export class Revocation {
     const began = this.#context.monotonic();
     checkReason(reason);
     const { sessions, unknown } = this.#select(which);
-    if (mayReturn) return Promise.resolve(this.#cut(sessions, { began, reason, unknown }));
+    if (mayReturn) return this.#cut(sessions, { began, reason, unknown });
     return this.#block([...new Set(sessions.map(({ peer }) => peer))], { began, reason, unknown });
   }
 
@@ -145,7 +148,7 @@ export class Revocation {
     // First, so that no handshake can bring a session between the cut and the block.
     const { blocked, held } = this.#blocks.block(peers, reason);
     const theirs = this.#sessions.manager.getSessionsByLastUsed(({ peer }) => this.#blocks.has(peer));
-    const receipt = this.#cut(theirs, command);
+    const receipt = await this.#cut(theirs, command);
     const hold = blocked.length === 0 ? undefined : await held;
     for (const { peer, since } of blocked) {
       const holdsUntil = hold?.until ?? 'restart';
@@ -157,22 +160,34 @@ export class Revocation {
     return { ...receipt, blocked, hold };
   }
 
-  #cut(sessions: readonly Session[], { began, reason, unknown }: Command): RevocationReceipt {
-    const receipts = sessions.map((session) => this.#cutOne(session, began, reason));
-    return {
-      reason,
-      sessions: receipts,
-      unknown,
-      cutMicros: this.#microsSince(began),
-      blocked: [],
-      hold: undefined,
-    };
+  /** All of them are shut off before this returns; then they are cut in slices. */
+  #cut(sessions: readonly Session[], { began, reason, unknown }: Command): Promise<RevocationReceipt> {
+    const barred = sessions.map((session) => {
+      const mayReturn = !this.#blocks.has(session.peer);
+      return { session, mayReturn, connections: this.#sessions.bar(session, mayReturn) };
+    });
+    const receipts: SessionReceipt[] = [];
+    return new Promise((resolve) => {
+      inSlices(
+        this.#context.clock,
+        barred,
+        (each) => receipts.push(this.#cutOne(each, began, reason)),
+        () =>
+          resolve({
+            reason,
+            sessions: receipts,
+            unknown,
+            cutMicros: this.#microsSince(began),
+            blocked: [],
+            hold: undefined,
+          }),
+      );
+    });
   }
 
-  #cutOne(session: Session, began: number, reason: string): SessionReceipt {
+  #cutOne({ session, mayReturn, connections: open }: Barred, began: number, reason: string): SessionReceipt {
     const { id: sessionId, peer, direction, serviceId, openCalls, counters } = session;
-    const mayReturn = !this.#blocks.has(peer);
-    const connections = this.#sessions.cut(session, mayReturn, reason);
+    const connections = this.#sessions.cut(session, open, reason);
     const receipt = {
       sessionId,
       peer,
@@ -206,6 +221,13 @@ export class Revocation {
   #microsSince(began: number): number {
     return Math.ceil((this.#context.monotonic() - began) * 1000);
   }
+}
+
+/** A session that is shut off, and the connections that it had open then. */
+interface Barred {
+  readonly session: Session;
+  readonly mayReturn: boolean;
+  readonly connections: readonly PeerConnection[];
 }
 
 interface Command {

@@ -341,13 +341,20 @@ export class PeerSessions {
   }
 
   /**
-   * Cuts a session, whatever its connections are doing: when this returns, no record of its peer will be opened any
-   * more. What it had open, as it was left.
+   * Shuts a session off, whatever its connections are doing: when this returns, no record of its peer will be opened any
+   * more, no call begins in it, and no ticket resumes it. `cut` comes after, with what is returned.
    */
-  cut(session: Session, mayReturn: boolean, why: string): CutConnection[] {
+  bar(session: Session, mayReturn: boolean): readonly PeerConnection[] {
     const connections = this.#connections.of(session.id);
+    session.bar(mayReturn);
+    for (const { channel } of connections) channel.deafen();
+    return connections;
+  }
+
+  /** Ends a barred session: its calls, then its connections. What it had open, as it was left. */
+  cut(session: Session, connections: readonly PeerConnection[], why: string): CutConnection[] {
     // Its connections say goodbye: they hear of the end by onDisposed.
-    session.revoke(mayReturn);
+    session.finishEnd();
     return connections.map(({ channel, remote }) => {
       channel.cut('revoked', why);
       return { remote, records: channel.received, lastRecord: channel.received - 1 };

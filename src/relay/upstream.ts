@@ -193,7 +193,9 @@ export class Upstream implements PlaceHolder {
 
   /** Streams are wanted, not only time to send: another connection is opened when those of all others are taken. */
   #mayDial(): boolean {
-    const lasting = this.#connections.filter((to) => !this.#ageing.has(to));
+    const lasting = this.#connections.filter(
+      (to) => !this.#ageing.has(to) && to.session?.takesCalls !== false,
+    );
     return (
       this.#dialling === 0 &&
       lasting.length < this.#options.maxConnections &&

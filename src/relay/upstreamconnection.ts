@@ -126,9 +126,9 @@ export class UpstreamConnection implements ConnectionHandler {
     return this.canOpen && Math.max(this.wire.backlog, this.connection.backlog) < OPEN_BACKLOG;
   }
 
-  /** It has streams free, and its other end has not fallen silent. */
+  /** It has streams free, its session's time is not over, and its other end has not fallen silent. */
   get canOpen(): boolean {
-    return this.connection.canOpen && !this.wire.silent;
+    return this.connection.canOpen && !this.wire.silent && this.session?.takesCalls !== false;
   }
 
   onRequest(): void {

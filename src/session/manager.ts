@@ -14,6 +14,7 @@ import { Listeners, type SessionEventOf, type SessionEventType } from './listene
 import { type ManagerSettings, managerSettings, type SessionManagerOptions } from './options.ts';
 import { ServiceIndex } from './serviceindex.ts';
 import { Session, type SessionInit, type SessionOwner } from './session.ts';
+import { inSlices } from './slices.ts';
 
 export interface SessionStats {
   readonly activeSessions: number;
@@ -30,6 +31,9 @@ export interface SessionStats {
 
 /** A wall clock that has departed from the monotonic one by more than this was set, or time stood still. */
 const CLOCK_JUMP_MS = 500;
+
+/** How late a sweep may be at least, when the process gets no time. */
+const SWEEP_LATE_MS = 60_000;
 
 /**
  * All sessions of a sidecar, or of a program that embeds it: an expiring LRU with keys that are wiped on disposal.
@@ -54,6 +58,9 @@ export class SessionManager implements AsyncDisposable {
   /** Of sessions that have ended since the drain began. */
   readonly #keysToWipe: Secret[] = [];
   #ending = false;
+  /** Sessions that nobody finds any more and that have not ended: barred ones. */
+  #leaving = 0;
+  #sweeping = false;
   #created = 0;
   #refused = 0;
   #ended = 0;
@@ -257,7 +264,10 @@ export class SessionManager implements AsyncDisposable {
   /** Looks at every session and ends those whose time has come; returns how many have ended. The timer does it by itself. */
   cleanupExpiredSessions(): number {
     const before = this.#ended;
-    this.#sweep(true);
+    const since = this.#lastSweep;
+    this.#lastSweep = this.#freshNow();
+    for (const session of this.#active) this.#settle(session, since);
+    for (const session of this.getSessionsByLastUsed()) this.#lookNow(session);
     return this.#ended - before;
   }
 
@@ -271,10 +281,10 @@ export class SessionManager implements AsyncDisposable {
     this.#ending = true;
     if (where === undefined) this.#to('shutdown');
     const endsAt = this.#clock.now() + deadlineMs;
-    for (const session of this.getSessionsByLastUsed(where)) {
+    inSlices(this.#clock, this.getSessionsByLastUsed(where), (session) => {
       session.drain('shutdown', Math.min(endsAt, session.expiresAt));
       if (isQuiet(session)) session.end('shutdown');
-    }
+    });
   }
 
   /**
@@ -289,7 +299,7 @@ export class SessionManager implements AsyncDisposable {
   ): Promise<void> {
     this.#shutdown ??= this.#finish(beforeWipe);
     this.drain(deadlineMs);
-    if (this.#store.size === 0) this.#allEnded();
+    if (this.#isEmpty) this.#allEnded();
     else if (deadlineMs <= 0) this.#cutAll();
     else {
       this.#clock.clear(this.#shutdownTimer);
@@ -303,6 +313,7 @@ export class SessionManager implements AsyncDisposable {
   }
 
   async #finish(beforeWipe: (() => Promise<void>) | undefined): Promise<void> {
+    const release = this.#clock.hold();
     await new Promise<void>((resolve) => {
       this.#allEnded = resolve;
     });
@@ -313,14 +324,20 @@ export class SessionManager implements AsyncDisposable {
     } finally {
       for (const key of this.#keysToWipe.splice(0)) key.wipe();
       this.#to('disposed');
+      release();
     }
   }
 
   #cutAll(): void {
-    for (const session of this.getSessionsByLastUsed()) session.end('shutdown');
+    inSlices(this.#clock, this.getSessionsByLastUsed(), (session) => session.end('shutdown'));
   }
 
   // ---- inside ---------------------------------------------------------------------------------------
+
+  /** None lives, and none is on its way out. */
+  get #isEmpty(): boolean {
+    return this.#store.size === 0 && this.#leaving === 0;
+  }
 
   #oldestFirst(): Iterable<Session> {
     // The cache's type allows for values that are still being fetched; there are none here.
@@ -380,6 +397,7 @@ export class SessionManager implements AsyncDisposable {
       terms: this.#settings.terms,
       maxConnections: this.#settings.maxConnections,
       coarseNow: now,
+      coarseLagMs: Math.max(SWEEP_LATE_MS, 2 * this.#settings.cleanupIntervalMs),
       monotonic: () => clock.monotonic(),
       wallNow: () => clock.now(),
       used: (session) => {
@@ -399,15 +417,17 @@ export class SessionManager implements AsyncDisposable {
         this.#services.delete(session);
         this.#deadlines.delete(session);
         this.#active.delete(session);
+        this.#leaving++;
         if (this.#ending) this.#keysToWipe.push(key);
         else key.wipe();
       },
       ended: (session, reason) => {
         this.#ended++;
+        this.#leaving--;
         this.#closed[reason] = (this.#closed[reason] ?? 0) + 1;
         const { counters } = session;
         this.#listeners.emit({ type: 'disposed', session, reason, outcome: outcomeOf(reason), counters });
-        if (this.#store.size === 0) this.#allEnded();
+        if (this.#isEmpty) this.#allEnded();
       },
       listenerFailed: this.#listenerFailed,
     };
@@ -435,7 +455,7 @@ export class SessionManager implements AsyncDisposable {
   #start(): void {
     this.#to('active');
     this.#freshNow();
-    this.#sweepTimer = this.#clock.every(this.#settings.cleanupIntervalMs, () => this.#sweep(false));
+    this.#sweepTimer = this.#clock.every(this.#settings.cleanupIntervalMs, () => this.#sweep());
   }
 
   #freshNow(): number {
@@ -444,23 +464,46 @@ export class SessionManager implements AsyncDisposable {
     return now;
   }
 
-  /** Looks at what may be due, or at all. */
-  #sweep(all: boolean): void {
+  /** What the timer does. Sessions are ended in slices: one whose turn has not come is over all the same (`isOver`). */
+  #sweep(): void {
     const now = this.#freshNow();
-    const wallNow = this.#clock.now();
-    for (const session of this.#active) {
-      if (session.settle(this.#lastSweep)) this.#active.delete(session);
-    }
+    if (this.#sweeping) return;
+    this.#sweeping = true;
+    const since = this.#lastSweep;
     this.#lastSweep = now;
-    const jumped = Math.abs(wallNow - now - this.#wallOffset) > CLOCK_JUMP_MS;
-    if (jumped) this.#wallOffset = wallNow - now;
-    const due = all || jumped ? this.getSessionsByLastUsed() : this.#deadlines.take(now);
-    for (const session of due) {
-      if (!session.isDisposed) this.#look(session, now, wallNow);
-    }
-    if (this.state === 'shutdown') {
-      for (const session of this.getSessionsByLastUsed()) if (isQuiet(session)) session.end('shutdown');
-    }
+    const settled = (): void =>
+      inSlices(this.#clock, this.#due(now), (session) => this.#lookNow(session), looked);
+    const looked = (): void => {
+      const left = this.state === 'shutdown' ? this.getSessionsByLastUsed(isQuiet) : [];
+      inSlices(
+        this.#clock,
+        left,
+        (session) => {
+          if (isQuiet(session)) session.end('shutdown');
+        },
+        swept,
+      );
+    };
+    const swept = (): void => {
+      this.#sweeping = false;
+    };
+    inSlices(this.#clock, this.#active, (session) => this.#settle(session, since), settled);
+  }
+
+  #settle(session: Session, since: number): void {
+    if (session.settle(since)) this.#active.delete(session);
+  }
+
+  /** Those whose time may have come: all of them when the wall clock was set. */
+  #due(now: number): readonly Session[] {
+    const offset = this.#clock.now() - this.#clock.monotonic();
+    if (Math.abs(offset - this.#wallOffset) <= CLOCK_JUMP_MS) return this.#deadlines.take(now);
+    this.#wallOffset = offset;
+    return this.getSessionsByLastUsed();
+  }
+
+  #lookNow(session: Session): void {
+    if (!session.isDisposed) this.#look(session, this.#clock.monotonic(), this.#clock.now());
   }
 
   /** Ends or drains a session whose time has come, or asks for its successor, and sets when to look again. */

@@ -47,6 +47,8 @@ export interface SessionOwner {
   readonly maxConnections: number;
   /** Monotonic milliseconds as of the last sweep: reading it costs nothing. */
   readonly coarseNow: number;
+  /** It is not behind by more. */
+  readonly coarseLagMs: number;
   monotonic(): number;
   wallNow(): number;
   /** The session was used while it had no call open. Returns a number larger than any before. */
@@ -109,6 +111,7 @@ export class Session implements AsyncDisposable {
   /** Why the last connection went, while the session rests. */
   #lost: SessionReason | undefined;
   #ended: SessionReason | undefined;
+  #finished = false;
   #revocation: { readonly mayReturn: boolean } | undefined;
   #draining: SessionReason | undefined;
   #aged = false;
@@ -138,6 +141,40 @@ export class Session implements AsyncDisposable {
 
   get isDisposed(): boolean {
     return this.#ended !== undefined;
+  }
+
+  /** Whether a call may begin: its time may be over before anybody has looked. Cheap enough for every call. */
+  get takesCalls(): boolean {
+    return this.#ended === undefined && !this.isOver;
+  }
+
+  /** Whether its time is over. An end that is far away is not looked at with the exact time. */
+  get isOver(): boolean {
+    const { coarseNow, coarseLagMs, terms } = this.#owner;
+    const soon = coarseNow + coarseLagMs;
+    if (
+      soon < this.#created + terms.absoluteMs &&
+      soon < this.#created + this.notAfter - this.createdAt &&
+      (this.#openCalls > 0 || soon < this.#lastActivity + terms.idleMs)
+    ) {
+      return false;
+    }
+    return this.endFrom(this.#owner.monotonic(), this.#owner.wallNow()).inMs <= 0;
+  }
+
+  /** Announces its end if its time is over. */
+  drainIfOver(): void {
+    const wallNow = this.#owner.wallNow();
+    const { inMs, reason } = this.endFrom(this.#owner.monotonic(), wallNow);
+    if (inMs <= 0) this.drain(reason, wallNow);
+  }
+
+  /** Ends it if its time is over; returns whether it has ended. */
+  endIfOver(): boolean {
+    if (this.#ended !== undefined) return true;
+    const end = this.endFrom(this.#owner.monotonic(), this.#owner.wallNow());
+    if (end.inMs <= 0) this.end(end.reason);
+    return this.isDisposed;
   }
 
   /** Why it has ended; undefined while it lives. */
@@ -363,18 +400,33 @@ export class Session implements AsyncDisposable {
     return this.#ended ?? 'shutdown';
   }
 
-  /** Ends the session now, by an operator's command; `mayReturn` is false if its peer is blocked. Idempotent. */
-  revoke(mayReturn: boolean): void {
+  /**
+   * The first half of an end by an operator's command; `mayReturn` is false if its peer is blocked. Nobody finds the session
+   * any more, nothing joins it or begins in it, its key goes. What it has open stays until `finishEnd`.
+   */
+  bar(mayReturn: boolean): void {
     if (this.#ended !== undefined) return;
     this.#revocation = { mayReturn };
-    this.end('revoked');
+    this.#leave('revoked');
   }
 
   /** Ends the session now: its key goes, then the listeners are told, which cut its connections. Idempotent. */
   end(reason: SessionReason): void {
     if (this.#ended !== undefined) return;
+    this.#leave(reason);
+    this.finishEnd();
+  }
+
+  #leave(reason: SessionReason): void {
     this.#ended = reason;
     this.#owner.ending(this, this.#key);
+  }
+
+  /** The second half of the end of a session that was barred. Idempotent. */
+  finishEnd(): void {
+    const reason = this.#ended;
+    if (reason === undefined || this.#finished) return;
+    this.#finished = true;
     const rests = this.state === 'disconnected';
     if (!rests && this.state !== 'disconnecting') this.#to('disconnecting', reason);
     for (const listener of this.#disposedListeners ?? []) this.#call(() => listener(reason));

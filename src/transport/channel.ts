@@ -258,6 +258,11 @@ export class SecureChannel {
     this.#finish(reason, detail, { flush: true, linger: true });
   }
 
+  /** Opens nothing more of what comes; what is written still goes out. `cut` or `destroy` comes after. */
+  deafen(): void {
+    this.#in.stop();
+  }
+
   /** For the driver: the first record, so that the peer knows that the handshake was ours. */
   greet(): void {
     this.#out.control(PING, FIRST_PING);

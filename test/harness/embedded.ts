@@ -1,5 +1,6 @@
 /** Sidecars inside the test's own process, as a program embeds them: the library's API is at hand. */
 import { PassThrough } from 'node:stream';
+import type { Clock } from '../../src/clock/clock.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { Sidecar } from '../../src/sidecar/sidecar.ts';
 import { AuditFile } from './auditfile.ts';
@@ -15,18 +16,24 @@ export interface Embedded {
 }
 
 /** Starts a sidecar in this process; `World.sidecar` says what its configuration is merged into. */
-export async function embed(world: World, name: string, config: ConfigFile = {}): Promise<Embedded> {
-  return embedAgain(name, await world.configure(name, config));
+export async function embed(
+  world: World,
+  name: string,
+  config: ConfigFile = {},
+  clock?: Clock,
+): Promise<Embedded> {
+  return embedAgain(name, await world.configure(name, config), clock);
 }
 
 /** Starts one with the files that another had. */
-export async function embedAgain(name: string, files: SidecarFiles): Promise<Embedded> {
+export async function embedAgain(name: string, files: SidecarFiles, clock?: Clock): Promise<Embedded> {
   const sidecar = await Sidecar.start({
     config: await loadConfig(files.config),
     configFile: files.config,
     configSha256: '',
     version: '0.0.0',
     stdout: new PassThrough(),
+    ...(clock === undefined ? {} : { clock }),
   });
   atEnd(async () => void (await sidecar.stop('end of test')));
   return {

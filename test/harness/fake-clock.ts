@@ -45,6 +45,15 @@ export class FakeClock implements Clock {
     return this.#timers.size;
   }
 
+  /** How many keep the process alive. */
+  holds = 0;
+
+  hold(): () => void {
+    this.holds++;
+    return () => void this.holds--;
+  }
+
+  /** What runs meanwhile may advance it further. */
   advance(ms: number): void {
     const end = this.#elapsed + ms;
     for (;;) {
@@ -53,11 +62,11 @@ export class FakeClock implements Clock {
         if (timer.at <= end && (next === undefined || timer.at < next.at)) next = timer;
       }
       if (next === undefined) break;
-      this.#elapsed = next.at;
+      this.#elapsed = Math.max(this.#elapsed, next.at);
       if (next.period === undefined) this.#timers.delete(next);
       else next.at += next.period;
       next.run();
     }
-    this.#elapsed = end;
+    this.#elapsed = Math.max(this.#elapsed, end);
   }
 }

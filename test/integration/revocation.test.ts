@@ -5,8 +5,9 @@ import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/clock/clock.ts';
+import { type Clock, systemClock } from '../../src/clock/clock.ts';
 import { loadIdentity } from '../../src/identity/load.ts';
+import type { Session } from '../../src/session/session.ts';
 import type { Established } from '../../src/transport/handshake.ts';
 import { Initiator } from '../../src/transport/initiator.ts';
 import { DEFAULT_HANDSHAKE_LIMITS } from '../../src/transport/limits.ts';
@@ -471,6 +472,53 @@ describe('a peer that goes on', () => {
     expect(received.at(-1)?.type).toBe(CLOSE);
     const goaways = received.filter(({ payload }) => payload.includes('revoked'));
     expect(goaways.map(({ type }) => type)).toEqual([DATA]);
+  });
+
+  it('is not heard from the command on, though others are cut before it', async () => {
+    const world = await World.make();
+    // The turns between the slices of a long revocation come when the test says so.
+    const later: Array<() => void> = [];
+    let hold = false;
+    const clock: Clock = {
+      ...systemClock,
+      after: (ms, run) => (hold && ms === 0 ? later.push(run) : systemClock.after(ms, run)),
+    };
+    const greeter = await embed(world, 'greeter', ingressTo(world, '127.0.0.1:9'), clock);
+    const { sessions, revocation } = greeter.sidecar;
+    const rogues: Rogue[] = [];
+    for (let n = 0; n < 2; n++) {
+      rogues.push(await intruder(world, greeter.ingress));
+      while (sessions.size <= n) await pause(1);
+    }
+    const [first, second] = sessions.getSessionsByLastUsed() as [Session, Session];
+    const send = (): void => {
+      for (const rogue of rogues) rogue.send(PING, Buffer.alloc(8));
+    };
+    send();
+    while (Math.min(first.counters.recordsIn, second.counters.recordsIn) < 2) await pause(1);
+
+    // The end of the first takes a slice.
+    first.onDisposed(() => {
+      for (const until = performance.now() + 10; performance.now() < until; );
+    });
+    hold = true;
+    const command = revocation.revoke({ all: true }, { reason: 'drill' });
+    expect([first.state, second.state, later.length]).toEqual(['disposed', 'connected', 1]);
+    for (let n = 0; n < 20; n++) {
+      send();
+      await pause(1);
+    }
+    expect([second.state, second.counters.recordsIn]).toEqual(['connected', 2]);
+    hold = false;
+    for (const run of later) run();
+    const receipt = await command;
+    const told = receipt.sessions.map(({ sessionId, recordsAccepted }) => [sessionId, recordsAccepted]);
+    expect(told).toEqual([
+      [first.id, 2],
+      [second.id, 2],
+    ]);
+    expect(receipt.sessions[1]?.connections).toMatchObject([{ records: 2, lastRecord: 1 }]);
+    expect(second.state).toBe('disposed');
   });
 });
 

@@ -12,6 +12,7 @@ import { parseTimeout } from '../../src/relay/timeout.ts';
 import { Upstream, type UpstreamOptions } from '../../src/relay/upstream.ts';
 import type { Dialled } from '../../src/relay/upstreamconnection.ts';
 import type { Wire } from '../../src/relay/wire.ts';
+import type { Session } from '../../src/session/session.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import {
   block,
@@ -83,6 +84,13 @@ export class RawWire implements Wire {
     const octets = Buffer.concat(frames);
     this.onData(octets);
     octets.fill(0xee);
+  }
+
+  /** What the sidecar has written since the last call, as octets: for the other end of another rig. */
+  take(): Buffer {
+    const octets = this.#unread;
+    this.#unread = Buffer.alloc(0);
+    return octets;
   }
 
   /** What the sidecar has written since the last call. */
@@ -184,11 +192,15 @@ export interface RigOptions {
   endpoints?: number;
   http2?: Partial<RelayContext['http2']>;
   upstream?: Partial<UpstreamOptions>;
+  /** What the clock is, if others live by it too. */
+  clock?: FakeClock;
+  /** That the caller's connection belongs to. */
+  session?: Session;
 }
 
 /** A caller, a sidecar's relay between, and the other side that it dials: both ends are the test's. */
 export class Rig {
-  readonly clock = new FakeClock();
+  readonly clock: FakeClock;
   readonly context: RelayContext;
   readonly caller = new RawWire();
   readonly target: AppTarget | PeerTarget;
@@ -203,8 +215,12 @@ export class Rig {
   readonly ends: Array<[reason: string, detail: string]> = [];
   /** What admission says of the next calls. */
   verdict: Promise<RelayError | undefined> | undefined;
+  /** That the next connections to the other side belong to. */
+  outbound: Session | undefined;
 
-  constructor({ direction = 'egress', endpoints, http2 = {}, upstream = {} }: RigOptions = {}) {
+  constructor(options: RigOptions = {}) {
+    const { direction = 'egress', endpoints, http2 = {}, upstream = {}, session } = options;
+    this.clock = options.clock ?? new FakeClock();
     const context = contextOn(this.clock, http2);
     this.context = context;
     const over = (host: string): Partial<UpstreamOptions> => ({
@@ -224,6 +240,7 @@ export class Rig {
       wire: this.caller,
       remote: '127.0.0.1:1',
       router,
+      ...(session === undefined ? {} : { session }),
       onClosed: () => {},
     });
     this.caller.send(PREFACE, settings(), settingsAck());
@@ -249,7 +266,7 @@ export class Rig {
     const wire = new RawWire();
     const dial = this.dials.shift();
     if (dial === undefined) throw new Error('nothing is being dialled');
-    dial.resolve({ wire, session: undefined, remote: dial.host });
+    dial.resolve({ wire, session: this.outbound, remote: dial.host });
     await settled();
     wire.send(settings(...announce), settingsAck());
     await settled();

@@ -97,7 +97,7 @@ describe('a responder', () => {
 
   type Side = ReturnType<typeof side>;
   const changes: [string, (side: Side) => void][] = [
-    ['revoked', ({ session }) => session.revoke(true)],
+    ['revoked', ({ session }) => session.bar(true)],
     ['expired: idle', ({ clock }) => clock.advance(HOUR)],
     [
       'expired: too old',

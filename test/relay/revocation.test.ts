@@ -4,8 +4,10 @@ import type { RelayContext } from '../../src/relay/context.ts';
 import { Revocation } from '../../src/relay/revocation.ts';
 import type { PeerSessions } from '../../src/relay/sessions.ts';
 import { Blocks } from '../../src/session/blocks.ts';
+import { SessionDisposedError } from '../../src/session/errors.ts';
 import type { Session } from '../../src/session/session.ts';
 import { silentLogger } from '../../src/telemetry/log.ts';
+import type { FakeClock } from '../harness/fake-clock.ts';
 import { HOUR, MINUTE, setUp, WEB } from '../session/sessions.ts';
 
 const CART = 'spiffe://shop.example/ns/shop/sa/cart';
@@ -25,9 +27,13 @@ async function rig() {
   const blocks = await Blocks.open(clock, undefined);
   const sessions = {
     manager,
-    cut: (session: Session, mayReturn: boolean) => {
+    bar: (session: Session, mayReturn: boolean) => {
       cuts.push([session.id, mayReturn, blocks.has(session.peer)]);
-      session.revoke(mayReturn);
+      session.bar(mayReturn);
+      return [];
+    },
+    cut: (session: Session) => {
+      session.finishEnd();
       clock.advance(CUT_MS);
       return [{ remote: '127.0.0.1:1', records: 8, lastRecord: 7 }];
     },
@@ -37,6 +43,19 @@ async function rig() {
     allowed.push(blocks.has(peer) ? `${peer}, too early` : peer);
   });
   return { allowed, revocation, blocks, cuts, events, manager, open, clock };
+}
+
+/** Waits for a command, whose slices are turns of the clock. */
+async function whole<T>(clock: FakeClock, command: Promise<T>): Promise<T> {
+  let over = false;
+  void command.finally(() => {
+    over = true;
+  });
+  for (let turn = 0; !over && turn < 10_000; turn++) {
+    clock.advance(0);
+    await Promise.resolve();
+  }
+  return command;
 }
 
 describe('revoke', () => {
@@ -79,7 +98,8 @@ describe('revoke', () => {
     clock.advance(MINUTE);
     for (let i = 0; i < 1000; i++) open({ metadata: { tenant: 'acme' } });
     const where = { metadata: { tenant: 'acme' }, olderThanMs: MINUTE, peer: WEB };
-    const { sessions, cutMicros } = await revocation.revoke({ where }, { reason: 'drill' });
+    const command = revocation.revoke({ where }, { reason: 'drill' });
+    const { sessions, cutMicros } = await whole(clock, command);
     expect(sessions).toHaveLength(1000);
     expect(new Set(sessions.map(({ sessionId }) => sessionId)).size).toBe(1000);
     expect(events.filter(({ type }) => type === 'session.revoked')).toHaveLength(1000);
@@ -87,6 +107,51 @@ describe('revoke', () => {
     const left = manager.getSessionsByLastUsed();
     expect(left.filter(({ metadata }) => metadata.tenant === 'acme')).toHaveLength(1000);
     expect(left).toHaveLength(2000);
+  });
+
+  it('shuts all off before it cuts any, then cuts in slices: others have their turns, nobody comes back', async () => {
+    const { revocation, open, manager, clock, events } = await rig();
+    const sessions = Array.from({ length: 100 }, () => open({ metadata: { tenant: 'acme' } }));
+    const other = open();
+    const command = revocation.revoke({ where: { metadata: { tenant: 'acme' } } }, { reason: 'drill' });
+    const cut = () => sessions.filter(({ state }) => state === 'disposed').length;
+    expect(cut()).toBe(8); // a slice
+    expect(sessions.filter(({ takesCalls }) => takesCalls)).toEqual([]);
+    expect(sessions.filter(({ joinable }) => joinable)).toEqual([]);
+    expect(sessions.filter(({ sessionKey }) => !sessionKey.wiped)).toEqual([]);
+    expect(sessions.filter(({ id }) => manager.peek(id) !== undefined)).toEqual([]);
+    const last = sessions.at(-1) as Session;
+    expect(() => last.callStarted()).toThrow(SessionDisposedError);
+    expect(() => last.attach()).toThrow(SessionDisposedError);
+    // What happens to it until its turn changes nothing of its end.
+    last.detach('truncated');
+    last.end('evicted');
+    expect(last.state).toBe('connected');
+    const seen: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      clock.after(0, () => seen.push(cut()));
+      clock.advance(0);
+    }
+    expect(new Set(seen).size).toBe(5);
+    const receipt = await whole(clock, command);
+    expect(receipt.sessions.map(({ cutMicros }) => cutMicros)).toEqual(sessions.map((_, i) => (i + 1) * 250));
+    expect(events.filter(({ type }) => type === 'session.revoked')).toHaveLength(100);
+    expect(manager.getStats()).toMatchObject({ activeSessions: 1, closed: { revoked: 100 } });
+    expect(other.takesCalls).toBe(true);
+  });
+
+  it('a shutdown waits for what is shut off and not yet cut', async () => {
+    const { revocation, open, manager, clock, events } = await rig();
+    for (let i = 0; i < 20; i++) open();
+    const command = revocation.revoke({ all: true }, { reason: 'drill' });
+    let written = -1;
+    const end = manager.shutdown(MINUTE, async () => {
+      written = events.length;
+    });
+    expect(manager.size).toBe(0);
+    await whole(clock, command);
+    await end;
+    expect(written).toBe(20);
   });
 
   it('says in receipt and event what the session has been', async () => {

@@ -17,6 +17,7 @@ const act = fc.oneof(
   { arbitrary: step('connecting', 'touch', 'lose'), weight: 3 },
   { arbitrary: fc.record({ do: fc.constantFrom('detach', 'connectFailed'), reason }), weight: 6 },
   { arbitrary: fc.record({ do: fc.constantFrom('drain', 'announced', 'end'), reason }), weight: 1 },
+  { arbitrary: step('bar', 'finishEnd'), weight: 1 },
   {
     arbitrary: fc.record({ do: fc.constant('pass'), ms: fc.integer({ min: 1, max: 5 * SECOND }) }),
     weight: 5,
@@ -52,6 +53,7 @@ it('whatever happens to a session, its states follow the table and are all told'
           else if (what === 'detach' || what === 'connectFailed') session[what](why);
           else if (what === 'drain' || what === 'announced') session[what](why);
           else if (what === 'end') session.end(why);
+          else if (what === 'bar') session.bar(true);
           else session[what as 'attach']();
         } catch (error) {
           // A refusal has no effect.
@@ -59,6 +61,18 @@ it('whatever happens to a session, its states follow the table and are all told'
           expect([session.state, trail().length]).toEqual([before, told]);
         }
         const { state } = session;
+        if (session.isDisposed && state !== 'disposed') {
+          // Barred: nothing but the second half of its end changes its state.
+          if (what !== 'bar') expect(state).toBe(before);
+          expect(session.revocation).toEqual({ mayReturn: true });
+          expect([session.takesCalls, session.joinable, session.sessionKey.wiped]).toEqual([
+            false,
+            false,
+            true,
+          ]);
+          expect(manager.peek(session.id)).toBeUndefined();
+          continue;
+        }
         if (session.connections > 0 && !session.isDisposed) expect(UP.has(state)).toBe(true);
         if (['connected', 'active', 'idle'].includes(state)) expect(session.connections).toBeGreaterThan(0);
         expect(session.isDisposed).toBe(state === 'disposed');
