@@ -15,7 +15,7 @@ import { IssuedTickets } from '../transport/issuedtickets.ts';
 import type { TicketOffice } from '../transport/responder.ts';
 import type { Resumable, Ticket } from '../transport/ticket.ts';
 
-/** What must be the same as when the session was founded; otherwise a full handshake is due. */
+/** What must be the same as in the handshake that founded the session; otherwise a full one is due. */
 export interface Circumstances {
   readonly identity: LocalIdentity;
   readonly bundleGeneration: number;
@@ -34,8 +34,9 @@ export interface ResumptionOptions {
   readonly mayResume: (session: Session) => boolean;
 }
 
-interface Founded extends Circumstances {
+interface Founded {
   readonly id: string;
+  readonly policyGeneration: number;
   readonly session: Session;
   readonly resumable: Resumable;
   /** Of a session that we opened: where its tickets are good. */
@@ -63,7 +64,8 @@ export class Resumption implements TicketOffice {
 
   /** A full handshake has founded a session; a `spot` is given for one that we opened. */
   founded({ resumable }: SecureChannel, session: Session, spot: string | undefined): void {
-    const founded = { ...this.#options.circumstances(), id: session.id, session, resumable, spot };
+    const { policyGeneration } = this.#options.circumstances();
+    const founded = { id: session.id, policyGeneration, session, resumable, spot };
     this.#founded.set(session.id, founded);
     if (spot !== undefined) this.#atSpot.set(spot, founded);
   }
@@ -155,7 +157,8 @@ export class Resumption implements TicketOffice {
     if (spot !== undefined && this.#atSpot.get(spot) === founded) this.#atSpot.delete(spot);
   }
 
-  #allowed({ session, identity, bundleGeneration, policyGeneration }: Founded): boolean {
+  #allowed({ session, resumable, policyGeneration }: Founded): boolean {
+    const { identity, bundleGeneration } = resumable;
     const { manager, circumstances, mayResume } = this.#options;
     const now = circumstances();
     return (

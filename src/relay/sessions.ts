@@ -6,6 +6,7 @@ import type { AuditEventFields } from '../audit/event.ts';
 import type { HandshakeConfig, PostQuantumPolicy, RecordsConfig } from '../config/config.ts';
 import type { CryptoProvider } from '../crypto/provider.ts';
 import type { LocalIdentity } from '../identity/local.ts';
+import type { PeerIdentity } from '../identity/peer.ts';
 import type { TrustBundle } from '../identity/trustbundle.ts';
 import type { Blocks } from '../session/blocks.ts';
 import { SessionError } from '../session/errors.ts';
@@ -18,6 +19,7 @@ import type { SecureChannel } from '../transport/channel.ts';
 import type { ConnectionState } from '../transport/connectionlife.ts';
 import { dial } from '../transport/dial.ts';
 import { type CloseReason, HandshakeError } from '../transport/errors.ts';
+import { verifiedChain } from '../transport/identityproof.ts';
 import { modesOf, RESUMPTION, XXHFS } from '../transport/mode.ts';
 import { StaticKey } from '../transport/statickey.ts';
 import type { Ticket } from '../transport/ticket.ts';
@@ -158,7 +160,7 @@ export class PeerSessions {
     try {
       return this.#begin(channel, 'inbound', undefined);
     } catch (error) {
-      if (!(error instanceof SessionError)) throw error;
+      if (!(error instanceof SessionError) && !(error instanceof HandshakeError)) throw error;
       discard(channel, error.message);
       const { code: reason, message: detail } = error;
       const remote = remoteOf(channel);
@@ -239,6 +241,7 @@ export class PeerSessions {
       return { wire: channel, session: peer.session, remote: peer.remote };
     } catch (cause) {
       discard(channel, '');
+      if (cause instanceof HandshakeError) throw this.#dialError(service, where, expectedPeer, 'open', cause);
       throw new RelayError('sessions-full', `no session with ${service} could be opened: ${String(cause)}`, {
         cause,
       });
@@ -274,7 +277,10 @@ export class PeerSessions {
     this.#context.log.warn(failure, 'handshake failed');
   }
 
-  /** Puts a channel that is up on its session. Throws SessionError; the channel is then still the caller's. */
+  /**
+   * Puts a channel that is up on its session. Throws SessionError, or HandshakeError if its peer is not to be believed any
+   * more; the channel is then still the caller's.
+   */
   #begin(
     channel: SecureChannel,
     direction: 'inbound' | 'outbound',
@@ -324,15 +330,23 @@ export class PeerSessions {
 
   #found(channel: SecureChannel, direction: 'inbound' | 'outbound', serviceId: string | undefined): Session {
     const { id, key, mode } = channel.session;
+    const peer = this.#believed(channel);
     return this.manager.create({
       id,
       sessionKey: key,
-      peer: channel.peer.spiffeId,
+      peer: peer.spiffeId,
       serviceId,
       direction,
       postQuantum: mode === XXHFS.id,
-      notAfter: Math.min(channel.peer.notAfter, this.#options.identity().notAfter),
+      notAfter: Math.min(peer.notAfter, channel.resumable.identity.notAfter),
     });
+  }
+
+  /** The peer of a full handshake, as it is seen now: the trust bundle may have changed since its chain was verified. */
+  #believed({ peer, resumable }: SecureChannel): PeerIdentity {
+    const bundle = this.#options.bundle();
+    if (bundle.generation === resumable.bundleGeneration) return peer;
+    return verifiedChain(peer.chain, bundle, this.#context.clock.now());
   }
 
   /** The connections of a session. */

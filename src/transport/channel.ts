@@ -12,7 +12,7 @@ import { type ModeId, RESUMPTION } from './mode.ts';
 import { LENGTH_FIELD, NEW_TICKET, OVERHEAD, PING, PING_LENGTH, RECORD_HEADER } from './record.ts';
 import { RecordInput } from './recordinput.ts';
 import { RecordOutput, type RekeyCause } from './recordoutput.ts';
-import { encodeTicket, type NewTicket, type Resumable } from './ticket.ts';
+import { encodeTicket, type NewTicket, type Resumable, resumableOf } from './ticket.ts';
 import { TicketPassing } from './ticketpassing.ts';
 
 /** `flood` names the limit that was crossed, if the reason is `flood`. */
@@ -94,9 +94,8 @@ export class SecureChannel {
     this.role = established.role;
     this.peer = established.peer;
     this.session = { id: established.session.id, key: established.session.key, mode: established.mode.id };
-    const { session, peer, foundedIn, peerMaxRecord, peerInstance } = established;
-    this.resumable = { session, peer, foundedIn, peerMaxRecord, peerInstance };
-    this.peerInstance = peerInstance?.toString('hex');
+    this.resumable = resumableOf(established);
+    this.peerInstance = established.peerInstance?.toString('hex');
     this.#tickets = new TicketPassing(established.role, established.tickets);
     this.life = life;
     this.remoteAddress = socket.remoteAddress ?? '';

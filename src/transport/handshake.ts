@@ -10,7 +10,7 @@ import { deriveSession } from './keyschedule.ts';
 import type { HandshakeLimits } from './limits.ts';
 import { findMode, type Mode, RESUMPTION } from './mode.ts';
 import { MAX_LENGTH } from './record.ts';
-import type { Resumable } from './ticket.ts';
+import { type Resumable, resumableOf } from './ticket.ts';
 
 /*
  * A handshake is a pure state machine, Initiator or Responder: bytes go in, steps come out, a HandshakeError ends
@@ -88,7 +88,7 @@ export function assertCurrent(identity: LocalIdentity, now: number): void {
 
 /** Turns a finished full handshake into keys, and founds a session. */
 export function conclude(
-  crypto: CryptoProvider,
+  { crypto, identity, bundle }: HandshakeOptions,
   role: Established['role'],
   mode: Mode,
   noise: HandshakeState,
@@ -104,6 +104,8 @@ export function conclude(
     receive,
     session: deriveSession(crypto, exporter, handshakeHash),
     peer,
+    identity,
+    bundleGeneration: bundle.generation,
     foundedIn: mode,
     peerMaxRecord: payload.maxRecord ?? MAX_LENGTH,
     peerInstance: payload.instance,
@@ -114,22 +116,11 @@ export function conclude(
 export function concludeResumed(
   role: Established['role'],
   noise: HandshakeState,
-  { session, peer, foundedIn, peerMaxRecord, peerInstance }: Resumable,
+  resumable: Resumable,
 ): Established {
   const { send, receive, exporter } = noise.split();
   exporter.wipe();
-  return {
-    role,
-    mode: RESUMPTION,
-    tickets: true,
-    send,
-    receive,
-    session,
-    peer,
-    foundedIn,
-    peerMaxRecord,
-    peerInstance,
-  };
+  return { role, mode: RESUMPTION, tickets: true, send, receive, ...resumableOf(resumable) };
 }
 
 /** Whether a session may still be resumed, as far as its founding handshake goes: policy, certificates, key. */

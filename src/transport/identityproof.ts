@@ -18,6 +18,8 @@ const LABELS: Readonly<Record<PayloadSender, Buffer>> = {
 
 /** Verifies chains against one trust domain's bundle; TrustBundle is one. */
 export interface ChainVerifier {
+  /** Another one has another: what one has verified, the next has not. */
+  readonly generation: number;
   /** Throws IdentityError. */
   verifyChain(chain: readonly Uint8Array[], nowMs: number): PeerIdentity;
 }
@@ -80,7 +82,7 @@ export function verifyIdentity(
   nowMs: number,
 ): ProvenPeer {
   const payload = decodeIdentityPayload(bytes, signer);
-  const peer = verifiedChain(payload, verifier, nowMs);
+  const peer = verifiedChain(payload.chain, verifier, nowMs);
   const data = signedData(crypto, signer, h, staticKey, payload.chain[0] as Buffer);
   if (!peer.verifySignature(payload.signatureAlgorithm, data, payload.signature)) {
     throw new HandshakeError(
@@ -91,9 +93,14 @@ export function verifyIdentity(
   return { peer, payload };
 }
 
-function verifiedChain(payload: IdentityPayload, verifier: ChainVerifier, nowMs: number): PeerIdentity {
+/** The owner of a chain, leaf first. Throws HandshakeError `untrusted-peer`. */
+export function verifiedChain(
+  chain: readonly Uint8Array[],
+  verifier: ChainVerifier,
+  nowMs: number,
+): PeerIdentity {
   try {
-    return verifier.verifyChain(payload.chain, nowMs);
+    return verifier.verifyChain(chain, nowMs);
   } catch (cause) {
     if (!(cause instanceof IdentityError)) throw cause;
     throw new HandshakeError(

@@ -157,7 +157,7 @@ export class Initiator implements HandshakeMachine {
     );
     return {
       send: encodeFrame(MESSAGE, message3),
-      established: conclude(crypto, 'initiator', this.#mode, noise, proven, this.#offersTickets),
+      established: conclude(this.#options, 'initiator', this.#mode, noise, proven, this.#offersTickets),
       rest: undefined,
     };
   }

@@ -213,7 +213,14 @@ export class Responder implements HandshakeMachine {
     }
     return {
       send: undefined,
-      established: conclude(crypto, 'responder', this.#mode as Mode, noise, proven, this.#takesTickets),
+      established: conclude(
+        this.#options,
+        'responder',
+        this.#mode as Mode,
+        noise,
+        proven,
+        this.#takesTickets,
+      ),
       rest,
     };
   }

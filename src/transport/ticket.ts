@@ -1,3 +1,4 @@
+import type { LocalIdentity } from '../identity/local.ts';
 import type { PeerIdentity } from '../identity/peer.ts';
 import type { SessionKeys } from './keyschedule.ts';
 import type { Mode } from './mode.ts';
@@ -55,11 +56,27 @@ export interface Resumable {
   readonly session: SessionKeys;
   /** As it was proven then. */
   readonly peer: PeerIdentity;
+  /** Who we were in that handshake, and which trust bundle verified the peer: either may have changed before it was over. */
+  readonly identity: LocalIdentity;
+  readonly bundleGeneration: number;
   readonly foundedIn: Mode;
   /** The largest record length field that the peer accepts. */
   readonly peerMaxRecord: number;
   /** 8 bytes that name the peer's process, if it told. */
   readonly peerInstance: Buffer | undefined;
+}
+
+/** What a connection leaves to those that resume its session. */
+export function resumableOf({
+  session,
+  peer,
+  identity,
+  bundleGeneration,
+  foundedIn,
+  peerMaxRecord,
+  peerInstance,
+}: Resumable): Resumable {
+  return { session, peer, identity, bundleGeneration, foundedIn, peerMaxRecord, peerInstance };
 }
 
 /** A ticket on its way back: its holder has deleted it already. */

@@ -9,14 +9,13 @@ import { systemClock } from '../../src/clock/clock.ts';
 import { loadCryptoProvider } from '../../src/crypto/provider.ts';
 import type { LocalIdentity } from '../../src/identity/local.ts';
 import type { SecureChannel } from '../../src/transport/channel.ts';
-import type { Established } from '../../src/transport/handshake.ts';
 import type { ChainVerifier } from '../../src/transport/identityproof.ts';
 import { Initiator } from '../../src/transport/initiator.ts';
 import { DEFAULT_HANDSHAKE_LIMITS } from '../../src/transport/limits.ts';
 import { MODES } from '../../src/transport/mode.ts';
 import { MAX_LENGTH, PING } from '../../src/transport/record.ts';
 import { StaticKey } from '../../src/transport/statickey.ts';
-import { Rogue } from '../transport/wire.ts';
+import { Rogue, shakeHands } from '../transport/wire.ts';
 import { ACK, PREFACE, settings, settingsAck, T } from './http2-peer.ts';
 import { rawConnection } from './rawtcp.ts';
 import { acceptorAs, dialAs } from './rogue.ts';
@@ -250,17 +249,7 @@ export async function rogueRecords(address: string, options: PeerOptions): Promi
     instance: undefined,
     ...options,
   });
-  socket.write(machine.start());
-  const established = await new Promise<Established>((resolve) => {
-    socket.on('data', function shake(chunk: Buffer) {
-      const step = machine.receive(chunk);
-      if (step?.send !== undefined) socket.write(step.send);
-      if (step?.established === undefined) return;
-      socket.off('data', shake);
-      resolve(step.established);
-    });
-  });
-  const rogue = new Rogue(socket, established);
+  const rogue = new Rogue(socket, await shakeHands(socket, machine));
   rogue.send(PING, Buffer.alloc(8));
   return rogue;
 }

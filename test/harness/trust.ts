@@ -24,6 +24,8 @@ export interface IdentityOptions {
 export interface Trust {
   readonly trustDomain: string;
   readonly bundle: TrustBundle;
+  /** The CA's certificate, DER. */
+  readonly ca: Buffer;
   /** A new identity with a new key: `web`, `shop/web` or a full SPIFFE ID. */
   identity(name: string, options?: IdentityOptions): Promise<LocalIdentity>;
 }
@@ -35,6 +37,7 @@ export async function makeTrust(options: TrustOptions = {}): Promise<Trust> {
   return {
     trustDomain,
     bundle,
+    ca: authority.certificate.der,
     identity: async (name, { ttlMs, leafKey } = {}) => {
       const spiffeId = spiffeIdForName(name, trustDomain);
       const nowMs = clock.now();

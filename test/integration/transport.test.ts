@@ -342,6 +342,21 @@ describe('records that a peer should not send', () => {
     expect(Buffer.concat(server.data).toString()).toBe('xxxxx');
   });
 
+  it.each([
+    ['empty DATA', DATA, Buffer.alloc(0)],
+    ['PONGs that nobody asked for', PONG, Buffer.alloc(8)],
+    ['records of an unknown type', 0x80, Buffer.from('news')],
+  ])('%s alone are a flood from the 201st on', async (_, type, payload) => {
+    const rogue = await bench.rogue();
+    const server = new Party(await bench.channels.next());
+    await rogue.records.next();
+    for (let n = 0; n < 200; n++) rogue.send(type, payload);
+    rogue.send(PING, Buffer.alloc(8));
+    await rogue.records.next(); // still there
+    rogue.send(type, payload);
+    expect(await server.ended).toMatchObject({ reason: 'flood', flood: 'record-idle' });
+  });
+
   it('two KEY_UPDATEs in a row are a flood', async () => {
     const rogue = await bench.rogue();
     const server = new Party(await bench.channels.next());

@@ -46,7 +46,13 @@ function side(role: 'initiator' | 'responder', options: Partial<SessionManagerOp
       role,
       session: { id: session.id },
       peer: { spiffeId: WEB } as PeerIdentity,
-      resumable: { session: { id: session.id, key }, peer: { spiffeId: WEB }, foundedIn: XX },
+      resumable: {
+        session: { id: session.id, key },
+        peer: { spiffeId: WEB },
+        identity,
+        bundleGeneration: 1,
+        foundedIn: XX,
+      },
       ticketsDue: role === 'responder' ? 2 : 0,
       onTicket: undefined as ((ticket: NewTicket) => void) | undefined,
       sendTicket(ticket: NewTicket) {
@@ -153,6 +159,19 @@ describe('a responder', () => {
 });
 
 describe('an initiator', () => {
+  it('begins a session without the tickets of an earlier one, whatever it is called', () => {
+    const { resumption, give, session, open, connect } = side('initiator');
+    give(1);
+    session.end('truncated');
+    const again = open({
+      id: session.id,
+      direction: 'outbound',
+      sessionKey: Secret.copyOf(Buffer.alloc(32)),
+    });
+    resumption.founded(connect().channel, again, SPOT);
+    expect(resumption.take(SPOT)).toBeUndefined();
+  });
+
   it('takes tickets out, the newest first, for the spot where they are good', () => {
     const { resumption, give, session } = side('initiator');
     expect(resumption.take(SPOT)).toBeUndefined();

@@ -208,17 +208,7 @@ export class Bench {
       expectedPeer: this.greeter.spiffeId,
       tickets,
     });
-    socket.write(machine.start());
-    const established = await new Promise<Established>((resolve) => {
-      socket.on('data', function shake(chunk: Buffer) {
-        const step = machine.receive(chunk);
-        if (step?.send !== undefined) socket.write(step.send);
-        if (step?.established === undefined) return;
-        socket.off('data', shake);
-        resolve(step.established);
-      });
-    });
-    const rogue = new Rogue(socket, established);
+    const rogue = new Rogue(socket, await shakeHands(socket, machine));
     if (!mute) rogue.send(PING, Buffer.alloc(8));
     return rogue;
   }
@@ -243,6 +233,21 @@ export class Bench {
   get sockets(): number {
     return this.#sockets.size;
   }
+}
+
+/** Does a handshake as the initiator over a socket, up to its last message. */
+export async function shakeHands(socket: Socket, machine: Initiator): Promise<Established> {
+  socket.write(machine.start());
+  return new Promise<Established>((resolve, reject) => {
+    socket.once('close', () => reject(new Error('the connection was closed during the handshake')));
+    socket.on('data', function shake(chunk: Buffer) {
+      const step = machine.receive(chunk);
+      if (step?.send !== undefined) socket.write(step.send);
+      if (step?.established === undefined) return;
+      socket.off('data', shake);
+      resolve(step.established);
+    });
+  });
 }
 
 /** The initiator's end of an established connection, without any manners. */
