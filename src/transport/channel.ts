@@ -95,7 +95,7 @@ export class SecureChannel {
     this.peer = established.peer;
     this.session = { id: established.session.id, key: established.session.key, mode: established.mode.id };
     this.resumable = resumableOf(established);
-    this.peerInstance = established.peerInstance?.toString('hex');
+    this.peerInstance = established.peerInstance;
     this.#tickets = new TicketPassing(established.role, established.tickets);
     this.life = life;
     this.remoteAddress = socket.remoteAddress ?? '';

@@ -108,7 +108,7 @@ export function conclude(
     bundleGeneration: bundle.generation,
     foundedIn: mode,
     peerMaxRecord: payload.maxRecord ?? MAX_LENGTH,
-    peerInstance: payload.instance,
+    peerInstance: payload.instance?.toString('hex'), // a view would keep the whole payload, chain and all
   };
 }
 

@@ -62,8 +62,8 @@ export interface Resumable {
   readonly foundedIn: Mode;
   /** The largest record length field that the peer accepts. */
   readonly peerMaxRecord: number;
-  /** 8 bytes that name the peer's process, if it told. */
-  readonly peerInstance: Buffer | undefined;
+  /** 8 bytes in hex that name the peer's process, if it told. */
+  readonly peerInstance: string | undefined;
 }
 
 /** What a connection leaves to those that resume its session. */

@@ -1,4 +1,5 @@
 import { Recorder } from '../../src/audit/recorder.ts';
+import type { Clock } from '../../src/clock/clock.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { headerField } from '../../src/hpack/field.ts';
 import { HeaderList } from '../../src/hpack/headerlist.ts';
@@ -10,10 +11,9 @@ import { silentLogger } from '../../src/telemetry/log.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { noTracing } from '../../src/telemetry/tracing.ts';
 import { LEAST } from '../config/samples.ts';
-import type { FakeClock } from '../harness/fake-clock.ts';
 
 /** A relay's context on a clock of the test's; `http2` overrides the defaults of the configuration. */
-export function contextOn(clock: FakeClock, http2: Partial<RelayContext['http2']> = {}): RelayContext {
+export function contextOn(clock: Clock, http2: Partial<RelayContext['http2']> = {}): RelayContext {
   const source = { instance: '00', spiffeId: 'spiffe://shop.example/ns/default/sa/web' };
   return new RelayContext({
     clock,

@@ -1,0 +1,41 @@
+/** A sidecar's process that collects garbage when it is told to, and says what memory is in use then. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { SidecarProcess, StartOptions, World } from './sidecars.ts';
+
+const INSIDER = fileURLToPath(new URL('insider.mjs', import.meta.url));
+const LOOK_MS = 20;
+
+export class Insider {
+  readonly #file: string;
+
+  constructor(world: World, name: string) {
+    this.#file = join(world.dir, `${name}.insider`);
+  }
+
+  /** What to start the sidecar with. */
+  get start(): StartOptions {
+    return { nodeArgs: ['--expose-gc', '--import', INSIDER], env: { TEST_INSIDER_FILE: this.#file } };
+  }
+
+  /** Has the garbage collected. Octets in use afterwards: V8's heap, and what it holds outside of it, ArrayBuffers too. */
+  async collect(sidecar: SidecarProcess): Promise<number> {
+    const before = await this.#lines();
+    sidecar.signal('SIGUSR2');
+    for (;;) {
+      const lines = await this.#lines();
+      if (lines.length > before.length) {
+        const { heapUsed, external } = JSON.parse(lines.at(-1) as string) as NodeJS.MemoryUsage;
+        return heapUsed + external;
+      }
+      await pause(LOOK_MS);
+    }
+  }
+
+  async #lines(): Promise<string[]> {
+    const text = await readFile(this.#file, 'utf8').catch(() => '');
+    return text.split('\n').slice(0, -1);
+  }
+}
