@@ -1,6 +1,5 @@
 import { type Stats, statSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { dirname } from 'node:path';
 import type { Clock } from '../clock/clock.ts';
 import type { ListenAddress } from '../config/config.ts';
 import { ListenError, Listener, type SocketMode } from '../relay/listener.ts';
@@ -9,6 +8,7 @@ import type { AdminControl } from './admincontrol.ts';
 import type { AdminService } from './adminservice.ts';
 import type { AdminToken } from './admintoken.ts';
 import { ConnectionCap } from './connectioncap.ts';
+import { checkFolders } from './socketfolder.ts';
 
 export interface AdminApiOptions {
   readonly listen: readonly ListenAddress[];
@@ -21,8 +21,6 @@ export interface AdminApiOptions {
 }
 
 const MAX_CONNECTIONS = 64;
-const OTHERS_WRITE = 0o022;
-const STICKY = 0o1000;
 /** How long watchers have to take the last events. */
 const LAST_WORDS_MS = 200;
 
@@ -44,7 +42,7 @@ export class AdminApi {
     const api = new AdminApi(options);
     const { listen, groupAccess, onSkipped } = options;
     const mode: SocketMode = groupAccess ? 0o660 : 0o600;
-    for (const address of listen) if (address.kind === 'unix') checkFolder(address.path);
+    for (const address of listen) if (address.kind === 'unix') checkFolders(address.path);
     const accept = (socket: Socket, listener: Listener): void => api.#accept(socket, listener);
     const listeners = await Listener.openAll('admin.listen', listen, 'own', accept, onSkipped, mode);
     try {
@@ -116,27 +114,9 @@ export class AdminApi {
   }
 }
 
-/** Whoever may write in the folder could put a socket of his own there, and be told what operators ask. */
-function checkFolder(path: string): void {
-  const folder = dirname(path);
-  const stats = statsOf(folder, 'the folder of the admin socket');
-  if (!stats.isDirectory()) throw new ListenError(`admin.listen: ${folder} is not a folder`);
-  const own = process.geteuid?.();
-  if (own !== undefined && stats.uid !== own && stats.uid !== 0) {
-    throw new ListenError(
-      `admin.listen: the folder ${folder} belongs to user ${stats.uid}, who could replace the socket; choose one of root's or of user ${own}`,
-    );
-  }
-  if ((stats.mode & OTHERS_WRITE) !== 0 && (stats.mode & STICKY) === 0) {
-    throw new ListenError(
-      `admin.listen: others than the owner may write in ${folder} and could replace the socket; chmod go-w ${folder}`,
-    );
-  }
-}
-
 /** Not every file system keeps owner and mode. */
 function checkSocket(path: string, mode: SocketMode): void {
-  const stats = statsOf(path, 'the admin socket');
+  const stats = statsOf(path);
   const own = process.geteuid?.();
   const has = stats.mode & 0o777;
   if (stats.isSocket() && (own === undefined || stats.uid === own) && (has & ~mode) === 0) return;
@@ -145,13 +125,12 @@ function checkSocket(path: string, mode: SocketMode): void {
   );
 }
 
-function statsOf(path: string, what: string): Stats {
+function statsOf(path: string): Stats {
   try {
     return statSync(path);
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
-    const cure = code === 'ENOENT' ? `mkdir -m 700 ${path}` : 'choose another';
-    throw new ListenError(`admin.listen: ${what}, ${path}, cannot be looked at (${code}): ${cure}`, {
+    throw new ListenError(`admin.listen: ${path} cannot be looked at (${code}): choose another folder`, {
       cause,
     });
   }
