@@ -18,7 +18,7 @@ import { FloodReport } from './floodreport.ts';
 import type { MemoryHolder, MemoryShare, PeerMemory } from './peermemory.ts';
 import { grpcErrorHeaders } from './reply.ts';
 import type { Router } from './router.ts';
-import { MeteredSink, PEER_GOAWAY, type Wire } from './wire.ts';
+import { closedAfter, MeteredSink, PEER_GOAWAY, type Wire } from './wire.ts';
 
 export interface DownstreamOptions {
   readonly wire: Wire;
@@ -46,6 +46,7 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
   readonly #bytesIn: Series;
   readonly #recordsIn: Series | undefined;
   readonly #memory: MemoryShare | undefined;
+  #goaway: string | undefined;
   #endDetail: string | undefined;
   #endReason: string | undefined;
 
@@ -80,7 +81,7 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
       memory?.leave();
       leaveLog?.();
       connection.transportClosed();
-      options.onClosed(this, this.#endReason ?? reason, this.#endDetail ?? detail);
+      options.onClosed(this, this.#endReason ?? reason, this.#endDetail ?? closedAfter(this.#goaway, detail));
     };
     wire.onData = (octets) => this.receive(octets);
   }
@@ -182,6 +183,7 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
 
   onGoaway(_last: number, _code: number, debug: string): void {
     this.wire.draining(PEER_GOAWAY);
+    if (debug !== '') this.#goaway = `GOAWAY: ${debug}`;
     this.session?.announced(debug);
   }
 

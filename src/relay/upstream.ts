@@ -409,10 +409,7 @@ export class Upstream implements PlaceHolder {
     this.#reconnect.stop();
     this.#options.places?.leave(this);
     this.#context.clock.clear(this.#sweeper);
-    for (const { wire } of [...this.#all]) {
-      wire.draining('shutdown');
-      wire.close();
-    }
+    for (const to of [...this.#all]) to.close('shutdown');
   }
 
   /** Ends what is still open, after `close` has had its time. */

@@ -5,7 +5,7 @@ import { reportBug } from './bugreport.ts';
 import type { RelayContext } from './context.ts';
 import { FloodReport } from './floodreport.ts';
 import type { Upstream, UpstreamOptions } from './upstream.ts';
-import { MeteredSink, PEER_GOAWAY, type Wire } from './wire.ts';
+import { closedAfter, MeteredSink, PEER_GOAWAY, type Wire } from './wire.ts';
 
 /** A wire that has been dialled, and for a peer the session on it. */
 export interface Dialled {
@@ -88,7 +88,7 @@ export class UpstreamConnection implements ConnectionHandler {
     } else if (reason === 'local-closed' && this.#goaway !== undefined) {
       // We closed it because the other side had asked us to.
       upstream.closed(this, 'peer-closed', this.#goaway);
-    } else upstream.closed(this, reason, detail);
+    } else upstream.closed(this, reason, closedAfter(this.#goaway, detail));
   }
 
   /** What it takes a place as, together with the other connections of its session. */
@@ -111,8 +111,13 @@ export class UpstreamConnection implements ConnectionHandler {
 
   /** Ends now, with its session: calls under way are told, and the other side why. */
   end(session: Session): void {
-    this.wire.draining(session.endReason ?? 'shutdown');
-    this.connection.shutDown(session.farewell);
+    this.close(session.endReason ?? 'shutdown', session.farewell);
+  }
+
+  /** Ends now; `farewell` is what the other side is told. */
+  close(why: string, farewell = why): void {
+    this.wire.draining(why);
+    this.connection.shutDown(farewell);
   }
 
   /** A call that was refused here may be sent again: always if the connection ends, else within a budget. */

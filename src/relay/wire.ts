@@ -29,6 +29,11 @@ export interface Wire extends ByteSink {
 /** Why a connection drains whose other end has sent GOAWAY. */
 export const PEER_GOAWAY = 'peer-goaway';
 
+/** Why a connection closed, and what its other end had said with GOAWAY. */
+export function closedAfter(goaway: string | undefined, detail: string): string {
+  return [detail, goaway].filter((text) => text !== undefined && text !== '').join(', after ');
+}
+
 /** A sink that counts what goes through it. */
 export class MeteredSink implements ByteSink {
   readonly headroom: number;

@@ -393,7 +393,11 @@ export class SessionManager implements AsyncDisposable {
 
   #makeOwner(now: number): SessionOwner & { coarseNow: number } {
     const clock = this.#clock;
+    const lifecycle = this.#lifecycle;
     return {
+      get shutsDown() {
+        return lifecycle.state === 'shutdown';
+      },
       terms: this.#settings.terms,
       maxConnections: this.#settings.maxConnections,
       coarseNow: now,

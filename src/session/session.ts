@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import type { Secret } from '../crypto/secret.ts';
 import { Lifecycle } from '../lifecycle/lifecycle.ts';
 import { SessionDisposedError, SessionError } from './errors.ts';
-import { outcomeOf, REST, type SessionReason } from './event.ts';
+import { REST, type SessionReason } from './event.ts';
 import { type End, endOf, type Life, type Succession, successionOf, type Terms } from './expiry.ts';
 import { SESSION_MACHINE, type SessionState } from './lifecycle.ts';
 
@@ -49,6 +49,8 @@ export interface SessionOwner {
   readonly coarseNow: number;
   /** It is not behind by more. */
   readonly coarseLagMs: number;
+  /** All sessions come to their end, also those that are yet to be drained. */
+  readonly shutsDown: boolean;
   monotonic(): number;
   wallNow(): number;
   /** The session was used while it had no call open. Returns a number larger than any before. */
@@ -332,8 +334,8 @@ export class Session implements AsyncDisposable {
 
   /**
    * An attached connection has closed. With its last one a session that is `resumable` rests, unless it drains or that
-   * one went for a reason that allows no return; any other ends, for the reason of that one. If that was closed in order
-   * because the session's time was coming to its end, or the peer had revoked it, for the reason of that.
+   * one went for a reason that allows no return; any other ends, for the reason of that one, or if that was closed in
+   * order because the session was coming to its end, for the reason of that.
    */
   detach(reason: SessionReason): void {
     if (this.#connections === 0) {
@@ -347,8 +349,8 @@ export class Session implements AsyncDisposable {
       return;
     }
     const inOrder = reason === 'local-closed' || reason === 'peer-closed';
-    const told = this.#draining !== undefined && outcomeOf(this.#draining) !== 'closed';
-    this.end(inOrder && told ? (this.#draining as SessionReason) : reason);
+    const planned = this.#draining ?? (this.#owner.shutsDown ? 'shutdown' : undefined);
+    this.end((inOrder ? planned : undefined) ?? reason);
   }
 
   /** The connection that was attached last came by resumption. */

@@ -51,6 +51,7 @@ async function world(side: 'caller' | 'called', deadlineMs: number) {
       ? await embed(world, 'web', { ...egress, ...adapters, ...drain })
       : await world.sidecar('web', egress);
   const { sidecar } = (side === 'caller' ? caller : called) as Awaited<ReturnType<typeof embed>>;
+  const { audit: othersAudit } = side === 'caller' ? called : caller;
   const manager = sidecar.sessions;
   manager.on('created', ({ session }) => void sessions.add(session));
   manager.on('draining', ({ reason }) => void steps.push(`session drains: ${reason}`));
@@ -64,7 +65,7 @@ async function world(side: 'caller' | 'called', deadlineMs: number) {
     globalThis.hauberkAudit = undefined;
     return callsCut;
   };
-  return { client, sidecar, steps, cut, sessions, end };
+  return { client, sidecar, steps, cut, sessions, othersAudit, end };
 }
 
 const ORDER = {
@@ -73,7 +74,7 @@ const ORDER = {
     'drained',
     'manager shutdown, 0 wiped',
     'session drains: shutdown',
-    'session ended: REASON, 0 wiped',
+    'session ended: shutdown, 0 wiped',
     'session.closed',
     'sidecar.stopped',
     'audit closed, 0 wiped',
@@ -81,7 +82,7 @@ const ORDER = {
   ],
   called: [
     'session drains: shutdown',
-    'session ended: REASON, 0 wiped',
+    'session ended: shutdown, 0 wiped',
     'session.closed',
     'drained',
     'manager shutdown, 0 wiped',
@@ -97,7 +98,7 @@ const since = (steps: string[]) => steps.filter((step) => !/^sidecar\.(started|r
 it.each(['caller', 'called'] as const)(
   'the %s side drains its session, then writes the audit, then wipes the key; a call under way finishes',
   async (side) => {
-    const { client, steps, cut, sessions, end } = await world(side, 30_000);
+    const { client, steps, cut, sessions, othersAudit, end } = await world(side, 30_000);
     const chat = client.bidi(Chat);
     chat.call.write({ data: Buffer.from('first') });
     await once(chat.call, 'data');
@@ -111,14 +112,21 @@ it.each(['caller', 'called'] as const)(
     const { code, messages } = await chat.answer;
     expect([code, messages.map(({ data }) => String(data))]).toEqual([0, ['first', 'second']]);
     expect(await ended).toBe(0);
-    const told = since(steps).map((step) => step.replace(/ended: (local|peer)-closed/, 'ended: REASON'));
+    const told = since(steps);
     expect(told.filter((step) => step !== 'session.closed')).toEqual(
       ORDER[side].filter((step) => step !== 'session.closed'),
     );
     // The adapter gets the session's end in its own time, but before the last event, after which it is closed.
-    expect(told.indexOf('session.closed')).toBeGreaterThan(told.indexOf('session ended: REASON, 0 wiped'));
+    expect(told.indexOf('session.closed')).toBeGreaterThan(told.indexOf('session ended: shutdown, 0 wiped'));
     expect(told.indexOf('session.closed')).toBeLessThan(told.indexOf('sidecar.stopped'));
     expect(cut).toEqual(['0']);
+    // The other end knows that it was this one, and why.
+    const [{ id: sessionId }] = [...sessions] as [Session];
+    expect(await othersAudit.event('session.closed')).toMatchObject({ sessionId, reason: 'peer-closed' });
+    expect(await othersAudit.event('connection.closed', (event) => event.side === 'peer')).toMatchObject({
+      reason: 'peer-closed',
+      detail: expect.stringMatching(/GOAWAY: shutdown$/),
+    });
     expect([...sessions].map(({ sessionKey }) => sessionKey.wiped)).toEqual([true]);
   },
 );
@@ -137,5 +145,6 @@ it.each(['caller', 'called'] as const)('the %s side tells what it cuts at the de
   const told = since(steps);
   expect(told.slice(-3)).toEqual(['sidecar.stopped', 'audit closed, 0 wiped', 'manager disposed, 1 wiped']);
   expect(told).toContain('session.closed');
+  expect(told).toContain('session ended: shutdown, 0 wiped');
   expect([...sessions].map(({ sessionKey }) => sessionKey.wiped)).toEqual([true]);
 });

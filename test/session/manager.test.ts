@@ -95,9 +95,26 @@ describe('shutdown', () => {
     busy!.detach('peer-closed');
     await shutdown;
     expect(manager.state).toBe('disposed');
-    expect(ends().map((event) => event.reason)).toEqual(['shutdown', 'peer-closed']);
+    expect(ends().map((event) => event.reason)).toEqual(['shutdown', 'shutdown']);
     expect(clock.pending).toBe(0);
   });
+
+  it.each(['local-closed', 'peer-closed'] as const)(
+    'is why a session ended whose connection was %s then, though its turn to be drained had not come',
+    async (how) => {
+      const { clock, manager, open, ends } = setUp();
+      const [first, second] = [open(), open()] as const;
+      // What the first says of its end takes a slice.
+      first.onDraining(() => clock.advance(5));
+      second.onDraining(() => undefined);
+      const shutdown = manager.shutdown(MINUTE);
+      expect([first.isDraining, second.isDraining]).toEqual([true, false]);
+      second.detach(how);
+      first.detach('truncated');
+      await shutdown;
+      expect(ends().map(({ reason }) => reason)).toEqual(['shutdown', 'truncated']);
+    },
+  );
 
   it('ends a session that nobody winds down once its last call has ended', async () => {
     const { clock, manager, open } = setUp();
