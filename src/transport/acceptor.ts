@@ -142,9 +142,6 @@ export class Acceptor {
       get busy() {
         return driver?.busy === true;
       },
-      get workedOn() {
-        return driver?.workedOn === true;
-      },
       evict: () =>
         driver?.abort(
           new HandshakeError('half-open-evicted', 'Too many unfinished handshakes: it gave way to another'),

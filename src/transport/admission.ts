@@ -4,7 +4,7 @@ import type { HandshakeLimits } from './limits.ts';
 
 /** Addresses that are remembered at most; those of which nothing needs to be are forgotten first. */
 const MAX_ORIGINS = 16_384;
-/** A handshake that was worked on for nothing is forgiven its address in this time; so many are counted. */
+/** A handshake that came to nothing is forgiven its address in this time; so many are counted. */
 const FORGIVEN_MS = 30_000;
 const MAX_WASTED = 8;
 const CLEARLY = 0.5;
@@ -14,7 +14,7 @@ interface Origin {
   tokens: number;
   /** Monotonic milliseconds when `tokens` was right. */
   at: number;
-  /** Handshakes of the last time that were worked on and came to nothing ... */
+  /** Handshakes of the last time that came to nothing ... */
   wasted: number;
   /** ... as counted at this monotonic time. */
   wastedAt: number;
@@ -27,8 +27,6 @@ export interface HalfOpen {
   readonly address: string;
   /** Its peer does its part, or waits for us: it keeps its place. */
   readonly busy: boolean;
-  /** It has cost us the work of a message. */
-  readonly workedOn: boolean;
   /** Ends the handshake because a newer one takes its place. */
   evict(): void;
 }
@@ -94,7 +92,7 @@ export class Admission {
     if (origin === undefined) return;
     this.#halfOpen.delete(handshake);
     origin.halfOpen.delete(handshake);
-    if (!wasted || !handshake.workedOn) return;
+    if (!wasted) return;
     const now = this.#clock.monotonic();
     origin.wasted = Math.min(MAX_WASTED, wastedNow(origin, now) + 1);
     origin.wastedAt = now;

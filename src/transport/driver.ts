@@ -7,8 +7,8 @@ import { asHandshakeError, type Established, type HandshakeMachine } from './han
 import type { TransportLimits } from './limits.ts';
 import type { Turnstile } from './turnstile.ts';
 
-/** How long a peer that has been answered may take until its handshake gives way to others. */
-const ANSWER_MS = 250;
+/** How long a peer whose turn it is may take until its handshake gives way to others. */
+const ANSWER_MS = 500;
 /** How long a socket may take to send an alert and go. */
 const ALERT_LINGER_MS = 1_000;
 
@@ -36,8 +36,8 @@ export class HandshakeDriver {
   #over = false;
   /** Something of the peer's waits for its turn. */
   #queued: (() => void) | undefined;
-  #workedOn = false;
-  #answeredAt = Number.NEGATIVE_INFINITY;
+  /** When it became the peer's turn. */
+  #peersTurnAt: number;
   /** What the peer has sent since was less than a message. */
   #dribbles = false;
   #channel: SecureChannel | undefined;
@@ -59,6 +59,7 @@ export class HandshakeDriver {
         ),
       );
     }
+    this.#peersTurnAt = clock.monotonic();
     socket.setNoDelay(true);
     socket.on('data', this.#data);
     socket.on('end', this.#ended);
@@ -73,17 +74,13 @@ export class HandshakeDriver {
   }
 
   /**
-   * The peer waits for us, or has been answered a moment ago. Not one that sends its message piecemeal: else single
+   * The peer waits for us, or it has been its turn for a moment only. Not one that sends its message piecemeal: else single
    * octets, again and again, would keep a place that costs others a handshake.
    */
   get busy(): boolean {
     if (this.#dribbles) return false;
-    return this.#queued !== undefined || this.#options.clock.monotonic() - this.#answeredAt < ANSWER_MS;
-  }
-
-  /** A message of the peer's has been worked on, whether it was good or not. */
-  get workedOn(): boolean {
-    return this.#workedOn;
+    if (this.#queued !== undefined) return true;
+    return this.#options.clock.monotonic() - this.#peersTurnAt < ANSWER_MS;
   }
 
   /** Ends the handshake, if it is not over. */
@@ -113,13 +110,11 @@ export class HandshakeDriver {
       const step = machine.receive(chunk);
       this.#dribbles = step === undefined;
       if (step === undefined) return;
-      this.#workedOn = true;
       clock.clear(this.#firstDeadline);
-      this.#answeredAt = clock.monotonic();
+      this.#peersTurnAt = clock.monotonic();
       if (step.established !== undefined) this.#establish(step.established, step.send, step.rest);
       else if (step.send !== undefined) socket.write(step.send);
     } catch (cause) {
-      this.#workedOn = true;
       this.#fail(asHandshakeError(cause));
     }
   }

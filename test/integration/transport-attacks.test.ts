@@ -351,6 +351,9 @@ describe('a responder', () => {
     await until(() => bench.acceptor.halfOpen === 1);
     for (let i = 0; i < 15; i++) await bench.raw();
     await until(() => bench.acceptor.halfOpen === 16);
+    expect((await failure(bench.dial())).code).toBe('connection-lost'); // they have only just come
+    expect((await bench.refusals.next()).reason).toBe('overloaded');
+    bench.clock.advance(500);
     const { client } = await bench.connect(); // takes the place of `first`
     expect((await bench.refusals.next()).reason).toBe('half-open-evicted');
     await gone(first);

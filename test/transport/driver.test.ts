@@ -50,14 +50,19 @@ async function accepted() {
   return { driver, clock, send, opening: pair.initiator().start() };
 }
 
-it('a peer whose whole message waits for its turn keeps its place, and so for a moment when it is answered', async () => {
+it('a peer whose whole message waits for its turn keeps its place, and for a moment whenever the turn is the peer’s', async () => {
   const { driver, clock, send, opening } = await accepted();
+  clock.advance(499);
+  expect(driver.busy).toBe(true); // it has only just come
+  clock.advance(1);
   expect(driver.busy).toBe(false);
   await send(opening, 3);
   expect(driver.busy).toBe(true);
   for (let i = 0; i < 5; i++) await turn();
   expect(driver.busy).toBe(true);
-  clock.advance(251);
+  clock.advance(499);
+  expect(driver.busy).toBe(true);
+  clock.advance(1);
   expect(driver.busy).toBe(false);
 });
 
