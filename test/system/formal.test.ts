@@ -18,7 +18,10 @@ const SESSIONS: Readonly<Record<string, number>> = {
   'mode1-uks.vp': 2,
   'mode2.vp': 2,
   'mode2-uks.vp': 2,
+  'mode2-roles.vp': 2,
+  'resumed.vp': 1, // with 2 it takes longer than anybody waits
   'retry.vp': 1, // with 2 the search finds nothing either, but reaches its bounds
+  'retry-mode2.vp': 1,
 };
 /** The largest model takes 80 s of a processor that it has for itself. */
 const TIMEOUT_MS = 600_000;
@@ -95,6 +98,66 @@ const PLANTED: readonly Planted[] = [
     fault: 'the prologue is without the first CLIENT_HELLO',
     changes: [['HASH(hello0, offer, gf_w, retry)', 'HASH(hello0, gf_w, retry)']],
     broken: ['authentication? Web -> Greeter: offer'],
+  },
+  {
+    property: 'no downgrade after a ticket that is refused',
+    model: 'retry-mode2.vp',
+    fault: 'the prologue is without the first attempt',
+    changes: [['HASH(offer, ticket, gf_w, tag_w, retry)', 'HASH(hello2)']],
+    broken: ['authentication? Greeter -> Web: retry', 'authentication? Web -> Greeter: offer'],
+  },
+  {
+    property: 'secrecy after a ticket that is refused',
+    model: 'retry-mode2.vp',
+    fault: "Web takes any responder's signature",
+    changes: [['HASH(label_r, h2_w), rsig_w)?', 'HASH(label_r, h2_w), rsig_w)']],
+    broken: ['authentication? Greeter -> Web: retry', 'confidentiality? m_w'],
+  },
+  {
+    property: 'a ticket works in one direction, mode 2',
+    model: 'mode2-roles.vp',
+    fault: 'both sides use the same ticket',
+    sessions: 2,
+    changes: [
+      ['\n\tgenerates ticket_w', ''],
+      ['\n\tgenerates ticket_g', ''],
+      ['Greeter -> Web: [ticket_g]\n', ''],
+      ['Web -> Greeter: [ticket_w]\n', ''],
+      ['ticket_g', 'ticket'],
+      ['ticket_w', 'ticket'],
+      ['knows private key', 'knows private key\n\tknows public ticket'],
+    ],
+    broken: [
+      'authentication? Greeter -> Web: tag2_g',
+      'authentication? Web -> Greeter: tag2_v',
+      'authentication? Web -> Greeter: rec_w',
+      'authentication? Greeter -> Web: rec_h',
+    ],
+  },
+  {
+    property: 'forward secrecy of a resumption, with the handshake before it',
+    model: 'resumed.vp',
+    fault: 'the ephemeral keys of mode 2 are not mixed with one another',
+    changes: [
+      ['HKDF(cka_g, DH_KEX(gf_w, f_g), gf_g)', 'HKDF(cka_g, nil, gf_g)'],
+      ['HKDF(cka_w, DH_KEX(gf_g, f_w), gf_g)', 'HKDF(cka_w, nil, gf_g)'],
+    ],
+    broken: ['confidentiality? m_w', 'confidentiality? m_g'],
+  },
+  {
+    property: 'a resumption is by whom the handshake before it has proven',
+    model: 'resumed.vp',
+    fault: 'the session key does not come from that',
+    changes: [
+      ['HKDF(x_w, cp_w, nil)', 'HKDF(nil, cp_w, nil)'],
+      ['HKDF(x_g, cp_w, nil)', 'HKDF(nil, cp_w, nil)'],
+    ],
+    broken: [
+      'confidentiality? m_w',
+      'confidentiality? m_g',
+      'authentication? Web -> Greeter: rec_w',
+      'authentication? Greeter -> Web: rec_g',
+    ],
   },
   {
     property: 'forward secrecy of resumption',
