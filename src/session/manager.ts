@@ -169,7 +169,7 @@ export class SessionManager implements AsyncDisposable {
 
   /** Finds a live session and slides its expiry. Throws ManagerShutDownError once the manager is disposed. */
   getSession(id: string): Session | undefined {
-    if (this.state === 'disposed') throw new ManagerShutDownError('The session manager has been shut down');
+    this.#checkNotDisposed();
     const session = this.peek(id);
     session?.touch();
     return session;
@@ -180,8 +180,9 @@ export class SessionManager implements AsyncDisposable {
     return this.#alive(this.#store.peek(id));
   }
 
-  /** The live session that was opened for a service and used last; slides nothing. */
+  /** The live session that was opened for a service and used last; slides nothing. Throws as `getSession`. */
   getSessionByServiceId(serviceId: string): Session | undefined {
+    this.#checkNotDisposed();
     for (;;) {
       const found = this.#services.lastUsed(serviceId);
       const session = this.#alive(found);
@@ -337,6 +338,10 @@ export class SessionManager implements AsyncDisposable {
   /** None lives, and none is on its way out. */
   get #isEmpty(): boolean {
     return this.#store.size === 0 && this.#leaving === 0;
+  }
+
+  #checkNotDisposed(): void {
+    if (this.state === 'disposed') throw new ManagerShutDownError('The session manager has been shut down');
   }
 
   #oldestFirst(): Iterable<Session> {

@@ -32,7 +32,11 @@ export function spawnHauberk(
 
 /** Runs `hauberk ARGS` to its end. */
 export async function hauberk(args: readonly string[], options: CommandOptions = {}): Promise<Outcome> {
-  const child = spawnHauberk(args, options);
+  return endOf(spawnHauberk(args, options));
+}
+
+/** Waits for a program's end. */
+export async function endOf(child: ChildProcessByStdio<null, Readable, Readable>): Promise<Outcome> {
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

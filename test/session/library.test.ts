@@ -334,6 +334,8 @@ it('use after the end throws errors of types of their own', async () => {
     await shutdown;
   });
   expect(() => sessions.getSession(busy.id)).toThrowError(ManagerShutDownError);
+  expect(() => sessions.getSessionByServiceId('b')).toThrowError(ManagerShutDownError);
+  await expect(sessions.executeInSession(busy.id, () => 1)).rejects.toThrowError(ManagerShutDownError);
   expect(() => sessions.createSession('c', KEY)).toThrowError(SessionError);
 });
 
