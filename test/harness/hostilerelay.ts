@@ -1,99 +1,196 @@
 /**
  * Somebody on the wire who means harm: a TCP relay that delays, drops, cuts, swallows, corrupts, repeats and splices what
- * goes through it. It knows nothing of the protocol; what it does follows from a seed, when it does it from the traffic.
+ * goes through it. What it does follows from a seed, when it does it from the traffic. It has no keys; it sees where a
+ * record begins, so that it can put a whole one of another time or another connection there.
  */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
+import { type Direction, flipped, MODE_AT, RETRY, Splitter, type Unit } from './mitm.ts';
 import type { Mulberry } from './seeded.ts';
 import { atEnd } from './sidecars.ts';
 
 export const FAULTS = [
   'delay', // both ways, for a while; nothing is lost
-  'drop', // a chunk is missing
-  'cut', // reset, or FIN in the middle of a chunk
-  'half-open', // one way or both swallow everything, and nobody is told
+  'dribble', // both ways, a few octets at a time, for a while; nothing is lost
+  'drop', // a record is missing, or octets of it
+  'cut', // reset, or FIN in the middle of a record
+  'half-open', // one way or both swallow everything, and nobody is told, also not that an end has gone
   'corrupt', // a bit is flipped
-  'replay', // an earlier chunk comes again
+  'replay', // an earlier record comes again, beside another or in its place
   'replay-connection', // what the client of a connection sent first, living or not, comes again on a new one
-  'splice', // two connections exchange their servers
+  'splice-sessions', // connections of two sessions: a record of one comes in the other, or they exchange their ends
+  'splice-connections', // the same with two connections of one session
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
-/** Of what a client sent first, so much is kept for replays. */
-const KEPT_BYTES = 64 * 1024;
-const KEPT_CHUNKS = 16;
+/** A `bad-record` whose tag does not verify. */
+export const BAD_TAG = 'bad-record: does not authenticate';
+
+/** How a connection may end, by the audit's reasons. */
+type Reasons = readonly string[];
+const NO_CLOSE: Reasons = ['truncated', 'socket-error'];
+const FORGED: Reasons = [BAD_TAG];
+/** An end that waits for the rest of a record. */
+const MAIMED: Reasons = [BAD_TAG, 'bad-record', 'record-timeout'];
+const SILENT: Reasons = ['heartbeat-timeout'];
+
+const KEPT_OPENINGS = 16;
+const KEPT_OPENING_BYTES = 64 * 1024;
+const KEPT_RECORDS = 16;
 const MAX_DELAY_MS = 150;
-const LINK_PATIENCE_MS = 20_000;
-/** From so many chunks of the server on a handshake is done: message 2, then records. */
+const MAX_DRIBBLE = 7; // octets
+const LINK_PATIENCE_MS = 10_000;
+/** The initiator sends its third record once it has had the tickets and the SETTINGS of the responder. */
 const UP = 3;
+
+type Change = (record: Buffer) => Buffer[];
 
 /** What one end of a connection sends, on its way to the other. */
 class Lane {
   to: Socket;
-  /** What becomes of the next chunk; then this is forgotten. */
-  next: ((chunk: Buffer) => Buffer[]) | undefined;
+  /** What becomes of the next record; then this is forgotten. */
+  next: Change | undefined;
   swallows = false;
-  chunks = 0;
-  /** The last chunks, whole. */
+  /** A record may be under way. */
+  dribbles = false;
+  records = 0;
+  /** The last records. */
   readonly history: Buffer[] = [];
-  /** The first bytes. */
-  readonly opening: Buffer[] = [];
-  #openingBytes = 0;
+  readonly #splitter: Splitter;
+  readonly #onUnit: (unit: Unit) => void;
   #held: Buffer[] | undefined;
 
-  constructor(from: Socket, to: Socket) {
+  constructor(from: Socket, to: Socket, splitter: Splitter, onUnit: (unit: Unit) => void) {
     this.to = to;
-    from.on('data', (chunk: Buffer) => this.#take(Buffer.from(chunk)));
+    this.#splitter = splitter;
+    this.#onUnit = onUnit;
+    from.on('data', (chunk: Buffer) => {
+      for (const unit of splitter.push(chunk)) this.#take(unit);
+    });
   }
 
-  #take(chunk: Buffer): void {
-    this.chunks++;
-    if (this.#openingBytes < KEPT_BYTES) {
-      this.opening.push(chunk);
-      this.#openingBytes += chunk.length;
+  #take(unit: Unit): void {
+    const { kind, bytes } = unit;
+    this.#onUnit(unit);
+    if (kind !== 'record') {
+      this.send(bytes);
+      return;
     }
+    this.records++;
     const change = this.next;
     this.next = undefined;
-    for (const out of change === undefined ? [chunk] : change(chunk)) this.send(out);
-    this.history.push(chunk);
-    if (this.history.length > KEPT_CHUNKS) this.history.shift();
+    for (const out of change === undefined ? [bytes] : change(bytes)) this.send(out);
+    this.history.push(bytes);
+    if (this.history.length > KEPT_RECORDS) this.history.shift();
   }
 
-  send(chunk: Buffer): void {
+  /** The record of a number, counted from 0, if it is kept. */
+  record(number: number): Buffer | undefined {
+    const at = this.history.length - (this.records - number);
+    return at < 0 ? undefined : this.history[at];
+  }
+
+  send(bytes: Buffer): void {
     if (this.swallows) return;
-    if (this.#held !== undefined) this.#held.push(chunk);
-    else if (this.to.writable) this.to.write(chunk);
+    if (this.#held !== undefined) this.#held.push(bytes);
+    else if (this.to.writable) this.to.write(bytes);
+  }
+
+  /** The sender has said FIN. */
+  end(): void {
+    this.send(this.#splitter.rest);
+    this.to.end();
   }
 
   hold(ms: number): void {
     if (this.#held !== undefined) return;
     this.#held = [];
-    setTimeout(() => {
-      const held = this.#held ?? [];
-      this.#held = undefined;
-      for (const chunk of held) this.send(chunk);
-    }, ms);
+    setTimeout(() => this.#release(), ms);
+  }
+
+  /** Sends a few octets a turn, as many as `size` says. */
+  dribble(ms: number, size: () => number): void {
+    if (this.#held !== undefined) return;
+    this.#held = [];
+    this.dribbles = true;
+    const until = performance.now() + ms;
+    const step = (): void => {
+      if (performance.now() > until) {
+        this.#release();
+        return;
+      }
+      const all = Buffer.concat(this.#held ?? []);
+      const n = Math.min(size(), all.length);
+      this.#held = [all.subarray(n)];
+      if (n > 0 && this.to.writable) this.to.write(all.subarray(0, n));
+      setImmediate(step);
+    };
+    step();
+  }
+
+  #release(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    this.dribbles = false;
+    for (const bytes of held) this.send(bytes);
   }
 }
 
-class Link {
+/** One connection through the relay. */
+export class Link {
+  readonly door: number;
   readonly client: Socket;
-  server: Socket;
-  readonly up: Lane;
-  readonly down: Lane;
-  /** Broken already: no further fault is wasted on it. */
-  doomed = false;
+  readonly server: Socket;
+  readonly lanes: Readonly<Record<Direction, Lane>>;
+  /** The modes of its CLIENT_HELLOs. */
+  readonly modes: number[] = [];
+  retries = 0;
+  /** The fault that has broken it, and how its ends may tell of that: no further one is wasted on it. */
+  broken: { readonly fault: Fault; readonly server: Reasons; readonly client: Reasons } | undefined;
+  /** From where the relay has connected to the server, `host:port`. */
+  serverSees = '';
+  /** What its client sent first, as it came. */
+  readonly opening: Buffer[] = [];
+  #openingBytes = 0;
 
-  constructor(client: Socket, server: Socket) {
+  constructor(door: number, client: Socket, server: Socket) {
+    this.door = door;
     this.client = client;
     this.server = server;
-    this.up = new Lane(client, server);
-    this.down = new Lane(server, client);
+    server.once('connect', () => {
+      this.serverSees = `${server.localAddress}:${server.localPort}`;
+    });
+    client.on('data', (chunk: Buffer) => {
+      if (this.#openingBytes > KEPT_OPENING_BYTES) return;
+      this.opening.push(Buffer.from(chunk));
+      this.#openingBytes += chunk.length;
+    });
+    const splitters = Splitter.pair();
+    this.lanes = {
+      up: new Lane(client, server, splitters.up, ({ kind, bytes }) => {
+        if (kind === 'hello') this.modes.push(bytes[MODE_AT] as number);
+      }),
+      down: new Lane(server, client, splitters.down, ({ kind, bytes }) => {
+        if (kind === 'frame' && bytes[0] === RETRY) this.retries++;
+      }),
+    };
+  }
+
+  /** It has come up, at some time. */
+  get cameUp(): boolean {
+    return this.lanes.up.records >= UP;
   }
 
   get live(): boolean {
-    return !this.doomed && this.down.chunks >= UP && !this.client.destroyed && !this.server.destroyed;
+    return this.broken === undefined && this.cameUp && !this.client.destroyed && !this.server.destroyed;
+  }
+
+  /** Of a record in one direction: the other end only sees the connection go. */
+  breakBy(fault: Fault, direction: Direction, reasons: Reasons): Lane {
+    const [server, client] = direction === 'up' ? [reasons, NO_CLOSE] : [NO_CLOSE, reasons];
+    this.broken = { fault, server, client };
+    return this.lanes[direction];
   }
 
   destroy(): void {
@@ -103,35 +200,46 @@ class Link {
 }
 
 export class HostileRelay {
-  readonly address: string;
+  /** Where it listens: its doors. */
+  readonly addresses: readonly string[];
+  /** All connections that there have been, in their order. */
+  readonly links: Link[] = [];
   /** Faults so far. */
   readonly done: Record<Fault, number>;
   readonly #target: string;
   readonly #random: Mulberry;
-  readonly #links = new Set<Link>();
   readonly #sockets = new Set<Socket>();
-  /** Openings of connections that are over. */
-  readonly #recorded: Buffer[][] = [];
 
-  private constructor(server: Server, target: string, random: Mulberry) {
-    this.address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  private constructor(servers: readonly Server[], target: string, random: Mulberry) {
+    this.addresses = servers.map((server) => `127.0.0.1:${(server.address() as AddressInfo).port}`);
     this.#target = target;
     this.#random = random;
     this.done = Object.fromEntries(FAULTS.map((fault) => [fault, 0])) as Record<Fault, number>;
   }
 
-  /** Listens on a free port; connections go on to `target`, `host:port`. */
-  static async start(target: string, random: Mulberry): Promise<HostileRelay> {
-    const server = createServer({ allowHalfOpen: true, noDelay: true });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const relay = new HostileRelay(server, target, random);
-    server.on('connection', (client) => relay.#accept(client));
+  /** Listens on free ports, one for each session that is to be; connections go on to `target`, `host:port`. */
+  static async start(target: string, doors: number, random: Mulberry): Promise<HostileRelay> {
+    const servers = await Promise.all(
+      Array.from({ length: doors }, async () => {
+        const server = createServer({ allowHalfOpen: true, noDelay: true });
+        server.listen(0, '127.0.0.1');
+        await once(server, 'listening');
+        return server;
+      }),
+    );
+    const relay = new HostileRelay(servers, target, random);
+    for (const [door, server] of servers.entries()) {
+      server.on('connection', (client) => relay.#accept(door, client));
+    }
     atEnd(() => {
-      server.close();
+      for (const server of servers) server.close();
       for (const socket of relay.#sockets) socket.destroy();
     });
     return relay;
+  }
+
+  get live(): Link[] {
+    return this.links.filter((link) => link.live);
   }
 
   #connect(): Socket {
@@ -146,118 +254,157 @@ export class HostileRelay {
     return socket;
   }
 
-  #accept(client: Socket): void {
-    const link = new Link(this.#keep(client), this.#connect());
-    this.#links.add(link);
-    // Who goes is heard of by whoever is at the other end now.
-    const over = (): void => {
-      if (!this.#links.delete(link)) return;
-      this.#recorded.push(link.up.opening);
-      if (this.#recorded.length > KEPT_CHUNKS) this.#recorded.shift();
+  #accept(door: number, client: Socket): void {
+    const link = new Link(door, this.#keep(client), this.#connect());
+    this.links.push(link);
+    // Who goes is heard of by whoever is at the other end now, unless nobody is to be told.
+    const { up, down } = link.lanes;
+    const tell = (what: () => void): void => {
+      if (link.broken?.fault !== 'half-open') what();
     };
-    link.client.on('end', () => link.up.to.end());
-    link.server.on('end', () => link.down.to.end());
-    link.client.on('close', () => {
-      over();
-      link.up.to.destroy();
-    });
-    link.server.on('close', () => {
-      over();
-      link.down.to.destroy();
-    });
+    link.client.on('end', () => tell(() => up.end()));
+    link.server.on('end', () => tell(() => down.end()));
+    link.client.on('close', () => tell(() => up.to.destroy()));
+    link.server.on('close', () => tell(() => down.to.destroy()));
   }
 
-  /** Does something to a connection that is up, waiting for one if need be. */
-  async inflict(fault: Fault = this.#random.pick(FAULTS)): Promise<void> {
+  /** Does something to a connection that is up, waiting for one if need be; false if none comes up. */
+  async inflict(fault: Fault): Promise<boolean> {
     const deadline = performance.now() + LINK_PATIENCE_MS;
     for (;;) {
-      const live = [...this.#links].filter((link) => link.live);
-      const enough = fault === 'splice' ? 2 : 1;
-      if (live.length >= enough) {
-        const first = this.#random.below(live.length);
-        const other = live[(first + 1) % live.length] as Link;
-        this.#apply(fault, live[first] as Link, other);
+      const { live } = this;
+      const link = live.length === 0 ? undefined : this.#random.pick(live);
+      const others = link === undefined ? [] : live.filter((other) => fits(fault, link, other));
+      if (link !== undefined && others.length > 0) {
+        this.#apply(fault, link, this.#random.pick(others));
         this.done[fault]++;
-        return;
+        return true;
       }
-      if (performance.now() > deadline) throw new Error(`no connection came up to ${fault}`);
-      await pause(5);
+      if (performance.now() > deadline) return false;
+      await pause(2);
     }
   }
 
   #apply(fault: Fault, link: Link, other: Link): void {
     const random = this.#random;
-    const lane = random.pick([link.up, link.down]);
+    const direction = random.pick(['up', 'down'] as const);
+    const { up, down } = link.lanes;
     switch (fault) {
       case 'delay': {
         const ms = 1 + random.below(MAX_DELAY_MS);
-        link.up.hold(ms);
-        link.down.hold(ms);
+        up.hold(ms);
+        down.hold(ms);
         return;
       }
-      case 'drop':
-        link.doomed = true;
-        lane.next = () => [];
+      case 'dribble': {
+        const ms = 1 + random.below(MAX_DELAY_MS);
+        const size = (): number => 1 + random.below(MAX_DRIBBLE);
+        up.dribble(ms, size);
+        down.dribble(ms, size);
         return;
+      }
+      case 'drop': {
+        const [whole, at] = [random.below(2) === 0, random.random()];
+        link.breakBy(fault, direction, MAIMED).next = (record) => {
+          const n = Math.floor(at * record.length);
+          return whole ? [] : [record.subarray(0, n), record.subarray(n + 1 + (n >> 1))];
+        };
+        return;
+      }
       case 'cut':
-        this.#cut(link, lane);
+        this.#cut(link, direction);
         return;
       case 'half-open': {
-        link.doomed = true;
+        const reasons = up.dribbles || down.dribbles ? [...SILENT, 'record-timeout'] : SILENT;
+        link.broken = { fault, server: reasons, client: reasons };
         const which = random.below(3);
-        if (which !== 0) link.up.swallows = true;
-        if (which !== 1) link.down.swallows = true;
+        if (which !== 0) up.swallows = true;
+        if (which !== 1) down.swallows = true;
         return;
       }
       case 'corrupt': {
-        link.doomed = true;
         const [at, bit] = [random.random(), random.below(8)];
-        lane.next = (chunk) => {
-          const byte = Math.floor(at * chunk.length);
-          chunk[byte] = (chunk[byte] as number) ^ (1 << bit);
-          return [chunk];
-        };
+        link.breakBy(fault, direction, MAIMED).next = (record) => [
+          flipped(record, Math.floor(at * record.length), bit),
+        ];
         return;
       }
       case 'replay': {
-        link.doomed = true;
-        const old = random.pick(lane.history);
-        lane.next = (chunk) => [chunk, old];
+        const old = random.pick(link.lanes[direction].history);
+        this.#insert(link.breakBy(fault, direction, FORGED), old);
         return;
       }
-      case 'replay-connection': {
-        // Step by step, as the client did.
-        const socket = this.#connect();
-        const left = [...random.pick([...this.#recorded, link.up.opening])];
-        const step = (): void => {
-          const chunk = left.shift();
-          if (chunk !== undefined && socket.writable) socket.write(chunk);
-        };
-        socket.on('data', step);
-        socket.on('end', () => socket.destroy());
-        step();
+      case 'replay-connection':
+        this.#replayConnection(random.pick(this.links.slice(-KEPT_OPENINGS)).opening);
         return;
-      }
-      case 'splice':
-        link.doomed = true;
-        other.doomed = true;
-        [link.up.to, other.up.to] = [other.up.to, link.up.to];
-        [link.down.to, other.down.to] = [other.down.to, link.down.to];
+      default:
+        this.#splice(fault, link, other, direction);
     }
   }
 
-  #cut(link: Link, lane: Lane): void {
-    link.doomed = true;
+  /** A record that does not belong there: before the next, behind it or in its place. */
+  #insert(lane: Lane, record: Buffer): void {
+    const where = this.#random.below(3);
+    lane.next = (next) => (where === 0 ? [record, next] : where === 1 ? [next, record] : [record]);
+  }
+
+  #cut(link: Link, direction: Direction): void {
+    const lane = link.breakBy('cut', direction, NO_CLOSE);
     if (this.#random.below(2) === 0) {
       link.client.resetAndDestroy();
       link.server.resetAndDestroy();
       return;
     }
     const share = this.#random.random();
-    lane.next = (chunk) => {
-      const rest = chunk.subarray(0, Math.floor(share * chunk.length));
+    lane.next = (record) => {
       setImmediate(() => link.destroy());
-      return [rest];
+      return [record.subarray(0, Math.floor(share * record.length))];
     };
   }
+
+  /** Step by step, as the client did. */
+  #replayConnection(opening: readonly Buffer[]): void {
+    const socket = this.#connect();
+    const left = [...opening];
+    const step = (): void => {
+      const chunk = left.shift();
+      if (chunk !== undefined && socket.writable) socket.write(chunk);
+    };
+    socket.on('data', step);
+    socket.on('end', () => socket.destroy());
+    step();
+  }
+
+  #splice(fault: Fault, link: Link, other: Link, direction: Direction): void {
+    switch (this.#random.below(4)) {
+      case 0: {
+        const lane = link.breakBy(fault, direction, FORGED);
+        const theirs = other.lanes[direction];
+        this.#insert(lane, theirs.record(lane.records) ?? this.#random.pick(theirs.history));
+        return;
+      }
+      case 1:
+        exchange(direction, link, other);
+        for (const each of [link, other]) each.breakBy(fault, direction, [...FORGED, ...NO_CLOSE]);
+        return;
+      default: {
+        exchange('up', link, other);
+        exchange('down', link, other);
+        const reasons = [...FORGED, ...NO_CLOSE];
+        for (const each of [link, other]) each.broken = { fault, server: reasons, client: reasons };
+      }
+    }
+  }
+}
+
+/** Whether a fault of `link` may involve `other`. */
+function fits(fault: Fault, link: Link, other: Link): boolean {
+  if (fault === 'splice-sessions') return other.door !== link.door;
+  if (fault === 'splice-connections') return other.door === link.door && other !== link;
+  return other === link;
+}
+
+function exchange(direction: Direction, one: Link, two: Link): void {
+  const [a, b] = [one.lanes[direction], two.lanes[direction]];
+  [a.to, b.to] = [b.to, a.to];
 }

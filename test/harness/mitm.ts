@@ -23,34 +23,47 @@ export type Meddler = (unit: Unit, link: Link) => Buffer | undefined;
 
 const HELLO = 12; // bytes
 const TICKET = 16; // in mode 2
-const MODE_AT = 5; // in CLIENT_HELLO
+export const MODE_AT = 5; // in CLIENT_HELLO
 const RESUMPTION = 2; // mode
-const RETRY = 2; // frame type
-const HELLO_BEGINS = 0x48; // 'H': no frame has this type
+export const RETRY = 2; // frame type
 const FRAME_HEADER = 3; // type u8, length u16
 const RECORD_HEADER = 2; // length u16
 
 /** What is due of a handshake: messages 1 and 3 go up, message 2 comes down; a ticket or a RETRY changes that. */
 class Due {
   readonly frames: Record<Direction, number> = { up: 2, down: 1 };
+  retried = false;
 
   seen({ kind, index, bytes }: Unit): void {
     if (kind === 'hello' && bytes[MODE_AT] === RESUMPTION) this.frames.up = 1;
     if (kind === 'hello' && index > 0) this.frames.up = 3;
-    if (kind === 'frame' && bytes[0] === RETRY) this.frames.down = 2;
+    if (kind !== 'frame' || bytes[0] !== RETRY) return;
+    this.frames.down = 2;
+    this.retried = true;
   }
 }
 
 /** Cuts one direction of a connection between sidecars into its units. */
-class Splitter {
+export class Splitter {
   readonly #direction: Direction;
   readonly #due: Due;
   readonly #counts = { hello: 0, frame: 0, record: 0 };
   #bytes: Buffer = Buffer.alloc(0);
 
-  constructor(direction: Direction, due: Due) {
+  private constructor(direction: Direction, due: Due) {
     this.#direction = direction;
     this.#due = due;
+  }
+
+  /** For both directions of one connection. */
+  static pair(): Readonly<Record<Direction, Splitter>> {
+    const due = new Due();
+    return { up: new Splitter('up', due), down: new Splitter('down', due) };
+  }
+
+  /** What has come of a unit that is not whole. */
+  get rest(): Buffer {
+    return this.#bytes;
   }
 
   push(chunk: Buffer): Unit[] {
@@ -70,7 +83,7 @@ class Splitter {
 
   #next(): 'hello' | 'frame' | 'record' {
     const { hello, frame } = this.#counts;
-    const again = hello === 1 && frame === 1 && this.#bytes[0] === HELLO_BEGINS;
+    const again = this.#due.retried && hello === 1 && frame === 1;
     if (this.#direction === 'up' && (hello === 0 || again)) return 'hello';
     return frame < this.#due.frames[this.#direction] ? 'frame' : 'record';
   }
@@ -91,6 +104,8 @@ export class Link {
   readonly server: Socket;
   /** The address that the client dialled. */
   readonly dialled: string;
+  /** Neither end hears that the other has gone. */
+  halfOpen = false;
   /** Everything that each end has sent, unit by unit, as it was before any meddling. */
   readonly sent: Readonly<Record<Direction, Unit[]>> = { up: [], down: [] };
 
@@ -164,13 +179,12 @@ export class Mitm {
     const server = this.#keep(connectTo(this.target));
     const link = new Link(this.#keep(client), server);
     this.links.push(link);
-    const due = new Due();
-    this.#pump(link, 'up', client, server, due);
-    this.#pump(link, 'down', server, client, due);
+    const splitters = this.#raw ? undefined : Splitter.pair();
+    this.#pump(link, 'up', client, server, splitters?.up);
+    this.#pump(link, 'down', server, client, splitters?.down);
   }
 
-  #pump(link: Link, direction: Direction, from: Socket, to: Socket, due: Due): void {
-    const splitter = this.#raw ? undefined : new Splitter(direction, due);
+  #pump(link: Link, direction: Direction, from: Socket, to: Socket, splitter: Splitter | undefined): void {
     let chunks = 0;
     from.on('data', (chunk: Buffer) => {
       const units = splitter?.push(chunk) ?? [
@@ -184,8 +198,12 @@ export class Mitm {
       }
       if (out.length > 0 && to.writable) to.write(Buffer.concat(out));
     });
-    from.on('end', () => to.end());
-    from.on('close', () => to.destroy());
+    from.on('end', () => {
+      if (!link.halfOpen) to.end();
+    });
+    from.on('close', () => {
+      if (!link.halfOpen) to.destroy();
+    });
   }
 
   #keep(socket: Socket): Socket {
