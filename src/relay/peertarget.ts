@@ -10,8 +10,8 @@ import type { UpstreamConnection } from './upstreamconnection.ts';
 export interface PeerTargetOptions {
   readonly service: string;
   readonly endpoints: readonly Endpoint[];
-  /** Makes the upstream of one address of the service. */
-  readonly makeUpstream: (host: string, port: number) => Upstream;
+  /** Makes the upstream of one address of the service, which calls `onGone` as UpstreamOptions say. */
+  readonly makeUpstream: (host: string, port: number, onGone: () => void) => Upstream;
   /** How long a call waits, in milliseconds; by default as long as its caller does. */
   readonly waitMs?: number;
   readonly lookup?: Lookup;
@@ -27,7 +27,7 @@ interface Source {
 
 /**
  * A service at its endpoints: an upstream an address, and of two that are drawn at random each call goes to
- * the one with fewer calls. Endpoints whose last dial failed come last.
+ * the one with fewer calls. Endpoints that have failed, or are dialled for another call, come last.
  */
 export class PeerTarget implements CallTarget, WaitingPlace {
   readonly lostCode = 'session-lost';
@@ -62,7 +62,7 @@ export class PeerTarget implements CallTarget, WaitingPlace {
   }
 
   assign(call: Call): void {
-    if (this.#sources.some(({ name }) => name.stale)) {
+    if (this.#stale) {
       const refreshed = this.#refresh();
       // Names that were known serve on while they are looked up again.
       if (this.#upstreams.length === 0) {
@@ -159,7 +159,10 @@ export class PeerTarget implements CallTarget, WaitingPlace {
     if (candidates.length === 1) return candidates[0];
     if (candidates.some(({ healthy }) => !healthy)) {
       const healthy = candidates.filter((upstream) => upstream.healthy);
-      if (healthy.length > 0) candidates = healthy;
+      if (healthy.length > 0) {
+        for (const upstream of candidates) if (!healthy.includes(upstream)) upstream.avoided();
+        candidates = healthy;
+      }
     }
     const n = candidates.length;
     if (n < 2) return candidates[0];
@@ -196,9 +199,21 @@ export class PeerTarget implements CallTarget, WaitingPlace {
       upstream.drain();
     }
     for (const [key, [host, port]] of wanted) {
-      if (!this.#byAddress.has(key)) this.#byAddress.set(key, this.#options.makeUpstream(host, port));
+      if (!this.#byAddress.has(key))
+        this.#byAddress.set(key, this.#options.makeUpstream(host, port, this.#gone));
     }
     this.#upstreams = [...this.#byAddress.values()];
+  }
+
+  /** An address cannot be reached: the names may stand for others by now, whatever their TTL says. */
+  readonly #gone = (): void => {
+    if (this.#closing) return;
+    for (const { name } of this.#sources) name.distrust();
+    if (this.#stale) void this.#refresh();
+  };
+
+  get #stale(): boolean {
+    return this.#sources.some(({ name }) => name.stale);
   }
 
   /** What kept its endpoints from connecting is over. */

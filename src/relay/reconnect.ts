@@ -59,6 +59,11 @@ export class Reconnect {
     return this.#options.clock.monotonic() >= this.#retryAt;
   }
 
+  /** Nothing has failed since it was last seen well. */
+  get isSound(): boolean {
+    return this.#failures === 0 && !this.#comingBack;
+  }
+
   /** Given up, but for the health checks. */
   get isDown(): boolean {
     const { maxAttempts } = this.#options.policy;

@@ -47,6 +47,8 @@ export class ResolvedName {
   readonly #lookup: Lookup;
   #addresses: readonly string[] = [];
   #freshUntil = Number.NEGATIVE_INFINITY;
+  /** Infinite for an address, which is never asked for. */
+  #askedAt = Number.POSITIVE_INFINITY;
   #pending: Promise<readonly string[]> | undefined;
 
   constructor(name: string, clock: Clock, lookupName: Lookup = systemLookup) {
@@ -64,13 +66,20 @@ export class ResolvedName {
     return this.#addresses;
   }
 
+  /** What it stands for cannot be reached: it is to be looked up again, though not more than once a second. */
+  distrust(): void {
+    this.#freshUntil = Math.min(this.#freshUntil, this.#askedAt + MIN_TTL_MS);
+  }
+
   get stale(): boolean {
     return this.#clock.monotonic() >= this.#freshUntil;
   }
 
   /** Looks the name up; concurrent callers share one look-up. Rejects only when there never was an answer. */
   refresh(): Promise<readonly string[]> {
-    this.#pending ??= this.#lookup(this.#name).then(
+    if (this.#pending !== undefined) return this.#pending;
+    this.#askedAt = this.#clock.monotonic();
+    this.#pending = this.#lookup(this.#name).then(
       ({ addresses, ttlMs }) => {
         this.#pending = undefined;
         this.#addresses = [...new Set(addresses)].sort();

@@ -33,6 +33,8 @@ export interface UpstreamOptions {
   readonly places?: SessionPlaces;
   /** The endpoint has been given up, but for health checks, or is back. */
   readonly onHealth?: (up: boolean, attempts: number, error: string) => void;
+  /** It cannot be dialled, or its last connection is gone: it may have moved. */
+  readonly onGone?: () => void;
   /** In [0, 1): the jitter of reconnecting. */
   readonly random?: () => number;
 }
@@ -130,9 +132,14 @@ export class Upstream implements PlaceHolder {
     return this.#connections.length > 0;
   }
 
-  /** False while a failed dial is being backed off. */
+  /** It has a connection, or one call may well wait for the first. False from a failure or a loss on until it is back. */
   get healthy(): boolean {
-    return this.connected || this.#dialling > 0 || (this.#reconnect.mayDial && !this.#reconnect.isDown);
+    return this.connected || (this.#dialling === 0 && this.#reconnect.isSound);
+  }
+
+  /** A call might have come here, and went to a healthy one: it is dialled, when it is time, without making a call wait. */
+  avoided(): void {
+    if (this.#reconnect.mayDial) this.#dialUnasked();
   }
 
   /** Gives the call a stream now, or lets it wait for one. */
@@ -303,11 +310,13 @@ export class Upstream implements PlaceHolder {
     this.#reconnect.failed();
     this.#lastError = error;
     const { isDown, failures } = this.#reconnect;
+    if (this.connected) return;
     if (isDown && !this.#wasDown) {
       this.#wasDown = true;
       this.#options.onHealth?.(false, failures, error.message);
     }
-    if (this.#connections.length === 0) this.#failWaiting(error);
+    this.#options.onGone?.();
+    this.#failWaiting(error);
   }
 
   /** A connection ended with ENHANCE_YOUR_CALM: the next one is not opened at once. */
@@ -384,7 +393,10 @@ export class Upstream implements PlaceHolder {
     this.#options.onClosed?.(to, reason, detail);
     this.#options.places?.closed(to.place);
     if (to.isReady) {
-      if (BROKEN.has(reason) && !this.connected) this.#reconnect.lost();
+      if (!this.connected) {
+        if (BROKEN.has(reason)) this.#reconnect.lost();
+        if (!this.#closing) this.#options.onGone?.();
+      }
     } else {
       const message = `${this.name} closed the connection before it was ready (${to.endReason})`;
       this.#dialFailed(new RelayError(this.#lostCode, message));

@@ -25,7 +25,7 @@ import { RelayContext } from '../relay/context.ts';
 import { Egress, type Route } from '../relay/egress.ts';
 import { Ingress } from '../relay/ingress.ts';
 import { Listener } from '../relay/listener.ts';
-import { PeerTarget } from '../relay/peertarget.ts';
+import { PeerTarget, type PeerTargetOptions } from '../relay/peertarget.ts';
 import { Revocation } from '../relay/revocation.ts';
 import { SessionPlaces } from '../relay/sessionplaces.ts';
 import { PeerSessions } from '../relay/sessions.ts';
@@ -438,8 +438,8 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
   });
   const places = new SessionPlaces(config.pool.maxConcurrentSessions);
   const routes = config.egress.routes.map((route): Route => {
-    const makeUpstream = (host: string, port: number): Upstream =>
-      peerUpstream(context, { sessions, places, pool: config.pool }, route, host, port);
+    const makeUpstream: PeerTargetOptions['makeUpstream'] = (host, port, onGone) =>
+      peerUpstream(context, { sessions, places, pool: config.pool, onGone }, route, host, port);
     return {
       config: route,
       target: new PeerTarget(context, {
@@ -475,7 +475,17 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
 
 function peerUpstream(
   context: RelayContext,
-  { sessions, places, pool }: { sessions: PeerSessions; places: SessionPlaces; pool: PoolConfig },
+  {
+    sessions,
+    places,
+    pool,
+    onGone,
+  }: {
+    sessions: PeerSessions;
+    places: SessionPlaces;
+    pool: PoolConfig;
+    onGone: () => void;
+  },
   route: { readonly service: string; readonly peer: string },
   host: string,
   port: number,
@@ -501,6 +511,7 @@ function peerUpstream(
       else context.recorder.record({ type: 'endpoint.down', service, remote, attempts, detail });
       context.log.warn({ service, remote, attempts, up }, 'an endpoint has gone down or come back');
     },
+    onGone,
     dial: () => sessions.dial(route.service, host, port, route.peer),
     onConnection: (to) => {
       const { session } = to;

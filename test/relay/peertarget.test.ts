@@ -13,14 +13,23 @@ class Place {
   load = 0;
   healthy = true;
   drained = false;
+  /** How often another was preferred for its health. */
+  timesAvoided = 0;
   readonly taken: Caller[] = [];
 
-  constructor(address: string) {
+  readonly onGone: () => void;
+
+  constructor(address: string, onGone: () => void) {
     this.address = address;
+    this.onGone = onGone;
   }
 
   assign(call: Call): void {
     this.taken.push(call as unknown as Caller);
+  }
+
+  avoided(): void {
+    this.timesAvoided++;
   }
 
   drain(): void {
@@ -60,8 +69,8 @@ function make(hosts: string[], { lookup, draws = [0], queuedCalls = 1024, waitMs
     waitMs,
     service: 'greeter.shop',
     endpoints: hosts.map((host) => ({ host, port: 15008 })),
-    makeUpstream: (host) => {
-      const place = new Place(host);
+    makeUpstream: (host, _port, onGone) => {
+      const place = new Place(host, onGone);
       places.set(host, place);
       return place as unknown as Upstream;
     },
@@ -114,6 +123,8 @@ describe('of several endpoints', () => {
     place(places, '10.0.0.3').load = 1000;
     call();
     expect(place(places, '10.0.0.3').taken).toHaveLength(1);
+    // They hear of it, to see whether they are well again.
+    expect([...places.values()].map(({ timesAvoided }) => timesAvoided)).toEqual([1, 1, 0]);
   });
 
   it('all are tried when none is healthy', () => {
@@ -167,6 +178,41 @@ describe('an endpoint’s DNS name', () => {
     expect(place(places, '10.0.0.1').drained).toBe(true);
     expect(place(places, '10.0.0.2')).toBe(stays);
     expect(target.upstreams).toHaveLength(2);
+  });
+
+  it('is looked up again when an address cannot be reached, long before its TTL, but not every time', async () => {
+    let answer = ['10.0.0.1', '10.0.0.2'];
+    let asked = 0;
+    const { clock, places, target, call } = make(['greeter'], {
+      lookup: async () => {
+        asked++;
+        return { addresses: answer, ttlMs: 300_000 };
+      },
+    });
+    call();
+    await settled();
+    answer = ['10.0.0.2', '10.0.0.3'];
+    const moved = place(places, '10.0.0.1');
+    clock.advance(999);
+    moved.onGone();
+    moved.onGone();
+    await settled();
+    expect(asked).toBe(1); // it has only just been asked
+    clock.advance(1);
+    moved.onGone();
+    moved.onGone();
+    await settled();
+    expect([asked, moved.drained]).toEqual([2, true]);
+    expect([...places.keys()]).toEqual(['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+    clock.advance(10_000);
+    call(); // the new answer holds as long as it says
+    await settled();
+    expect(asked).toBe(2);
+    clock.advance(10_000);
+    target.drain();
+    place(places, '10.0.0.3').onGone();
+    await settled();
+    expect(asked).toBe(2);
   });
 
   it('without any address fails the call, and says which name', async () => {

@@ -65,6 +65,24 @@ describe('an endpoint’s name', () => {
     expect(name.stale).toBe(true);
   });
 
+  it('that is distrusted is stale a second after it was asked, and an address never', async () => {
+    const { name: address } = named('10.1.2.3');
+    address.distrust();
+    expect(address.stale).toBe(false);
+    const { name, clock, asked } = named();
+    void name.refresh();
+    await asked[0]?.answer(['10.0.0.1'], 60_000);
+    name.distrust();
+    clock.advance(999);
+    expect(name.stale).toBe(false);
+    clock.advance(1);
+    expect(name.stale).toBe(true);
+    void name.refresh();
+    await asked[1]?.answer(['10.0.0.1'], 60_000);
+    clock.advance(30_000);
+    expect(name.stale).toBe(false);
+  });
+
   it('is looked up once for all that ask at the same time', async () => {
     const { name, asked } = named();
     const both = Promise.all([name.refresh(), name.refresh()]);

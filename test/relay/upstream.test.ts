@@ -96,6 +96,8 @@ async function refuse(): Promise<void> {
   await settled();
 }
 
+const RECONNECT = { backoffMs: 100, maxBackoffMs: 1000, maxAttempts: 3, healthCheckMs: 5000 };
+
 describe('calls to one endpoint', () => {
   it('wait for the peer’s SETTINGS, and go out in the order they came', async () => {
     const calls = [call(), call(), call()];
@@ -167,38 +169,94 @@ describe('a failed dial', () => {
     expect(calls[0]?.waitingAt).toBeUndefined();
   });
 
-  it('is backed off: until then calls fail at once and the endpoint is not healthy', async () => {
+  it('is backed off: until then calls fail at once', async () => {
     call();
     await refuse();
-    expect(upstream.healthy).toBe(false);
+    expect(call().error).toBe('peer-unreachable');
+    clock.advance(99);
     expect(call().error).toBe('peer-unreachable');
     expect(dialled).toBe(1);
-    clock.advance(100); // half of 200 ms
-    expect(upstream.healthy).toBe(true);
+    clock.advance(1); // half of 200 ms
     expect(call().error).toBeUndefined();
     expect(dialled).toBe(2);
   });
 
+  it('makes it unhealthy until it is connected: calls that have a choice do not wait for it, but make it be dialled', async () => {
+    expect(upstream.healthy).toBe(true);
+    call();
+    expect(upstream.healthy).toBe(false); // one call waits for it, that will do
+    await refuse();
+    upstream.avoided();
+    expect([upstream.healthy, dialled]).toEqual([false, 1]);
+    clock.advance(100);
+    expect([upstream.healthy, dialled]).toEqual([false, 1]);
+    upstream.avoided();
+    upstream.avoided();
+    expect([upstream.healthy, dialled]).toEqual([false, 2]);
+    (await connect()).answer();
+    await settled();
+    expect(upstream.healthy).toBe(true);
+    upstream.avoided();
+    expect(dialled).toBe(2);
+  });
+
+  it('and the end of the last connection are told, for the address may have moved', async () => {
+    let gone = 0;
+    make(2, {}, { onGone: () => gone++ });
+    call();
+    await refuse();
+    expect(gone).toBe(1);
+    clock.advance(100);
+    call();
+    const wire = await connect(1);
+    wire.answer();
+    await settled();
+    call();
+    await refuse(); // beside one that lives
+    expect(gone).toBe(1);
+    wire.cut('peer-closed');
+    await settled();
+    expect(gone).toBe(2);
+  });
+
+  it('beside a living connection does not make the endpoint be down', async () => {
+    const told: boolean[] = [];
+    make(2, {}, { reconnect: { ...RECONNECT, maxAttempts: 1 }, onHealth: (up) => told.push(up) });
+    call();
+    const wire = await connect(1);
+    wire.answer();
+    await settled();
+    call();
+    await refuse();
+    expect([told, upstream.healthy]).toEqual([[], true]);
+    wire.cut('truncated');
+    clock.advance(60_000);
+    await refuse();
+    expect([told, upstream.healthy]).toEqual([[false], false]);
+  });
+
   it('doubles the pause each time, up to ten seconds, until one succeeds', async () => {
     const pauses: number[] = [];
-    for (let i = 0; i < 9; i++) {
-      call();
+    const pauseAfterFailure = async (): Promise<number> => {
       await refuse();
+      const before = dialled;
       let pause = 0;
-      for (; !upstream.healthy; pause += 50) clock.advance(50);
-      pauses.push(pause);
-    }
-    expect(pauses).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+      for (; dialled === before; pause += 50) {
+        clock.advance(50);
+        upstream.avoided();
+      }
+      return pause;
+    };
     call();
+    for (let i = 0; i < 9; i++) pauses.push(await pauseAfterFailure());
+    expect(pauses).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
     const wire = await connect();
     wire.answer();
     await settled();
     wire.cut('truncated');
     await settled();
     call();
-    await refuse();
-    clock.advance(100);
-    expect(upstream.healthy).toBe(true);
+    expect(await pauseAfterFailure()).toBe(100);
   });
 
   it('is also a connection that ends before its SETTINGS', async () => {
@@ -252,7 +310,6 @@ describe('the end of a connection', () => {
 });
 
 describe('a pool', () => {
-  const RECONNECT = { backoffMs: 100, maxBackoffMs: 1000, maxAttempts: 3, healthCheckMs: 5000 };
   const up = async (maxStreams?: number): Promise<MemoryWire> => {
     const wire = await connect(maxStreams);
     wire.answer();
