@@ -64,6 +64,7 @@ export class Resumption implements TicketOffice {
 
   /** A full handshake has founded a session; a `spot` is given for one that we opened. */
   founded({ resumable }: SecureChannel, session: Session, spot: string | undefined): void {
+    if (session.isDisposed) return; // a listener has ended it: ended() has been
     const { policyGeneration } = this.#options.circumstances();
     const founded = { id: session.id, policyGeneration, session, resumable, spot };
     this.#founded.set(session.id, founded);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { describe, expect, it, vi } from 'vitest';
 import { TrustBundle } from '../../src/identity/trustbundle.ts';
 import type { Established } from '../../src/transport/handshake.ts';
-import { NEW_TICKET, PING } from '../../src/transport/record.ts';
+import { NEW_TICKET, PING, PONG } from '../../src/transport/record.ts';
 import { decodeTicket, type NewTicket, type Ticket } from '../../src/transport/ticket.ts';
 import { makeTrust } from '../harness/trust.ts';
 import { WatchedProvider } from '../noise/watchedprovider.ts';
@@ -144,6 +144,18 @@ it('a connection that may not join its session any more leaves that and its key 
   expect(rogue.socket.closed).toBe(false);
   rig.greeter.now.policyGeneration = 1;
   expect(await answerTo(rig, tickets[1] as Ticket)).toBe(MESSAGE_FRAME);
+});
+
+it('a session that a listener ends as it connects hands out no tickets', async () => {
+  const rig = await sides();
+  const { manager } = rig.greeter.sessions;
+  manager.on('connected', ({ session }) => void manager.invalidateSession(session.id));
+  const { rogue } = await mute(rig, { tickets: true });
+  rogue.send(PING, Buffer.alloc(8));
+  const { session } = await rig.came.next();
+  expect(session.endReason).toBe('revoked');
+  const { type } = await rogue.records.next();
+  expect(type).toBe(PONG);
 });
 
 describe('a trust bundle that changes while a handshake is under way', () => {

@@ -253,14 +253,22 @@ export async function shakeHands(socket: Socket, machine: Initiator): Promise<Es
 /** The initiator's end of an established connection, without any manners. */
 export class Rogue {
   readonly socket: Socket;
+  readonly established: Established;
   readonly writer: RecordWriter;
+  /** Called with each record that comes, before it is in `records`. */
+  onRecord: (type: number, payload: Buffer) => void = () => {};
   readonly records = new Queue<{ type: number; payload: Buffer }>();
 
   constructor(socket: Socket, established: Established) {
     this.socket = socket;
+    this.established = established;
     this.writer = new RecordWriter(established.send, DEFAULT_RECORD_LIMITS);
     const sink = {
-      record: (type: number, payload: Buffer) => this.records.push({ type, payload: Buffer.from(payload) }),
+      record: (type: number, payload: Buffer) => {
+        const own = Buffer.from(payload);
+        this.onRecord(type, own);
+        this.records.push({ type, payload: own });
+      },
     };
     const reader = new RecordReader(established.receive, DEFAULT_RECORD_LIMITS, sink, () => 0);
     socket.on('data', (chunk: Buffer) => reader.push(chunk));
