@@ -87,8 +87,9 @@ export class AdminApi {
     if (server === undefined) {
       const { address } = listener;
       this.#service ??= this.#load();
+      const cap = this.#capOf(listener);
       server = this.#service.then((service) =>
-        service.server(address.kind === 'unix' ? address.path : undefined),
+        service.server(address.kind === 'unix' ? address.path : undefined, (peer) => cap.keep(peer)),
       );
       this.#servers.set(listener, server);
     }

@@ -70,13 +70,19 @@ export class AdminService {
     return new AdminService(options, grpc, service as import('@grpc/grpc-js').ServiceDefinition);
   }
 
-  /** A server for one listener. `socketPath` names a Unix socket, whose mode admits callers; others present the token. */
-  server(socketPath: string | undefined): { inject(socket: Socket): void } {
+  /**
+   * A server for one listener. `socketPath` names a Unix socket, whose mode admits callers; others present the token, and
+   * `onAdmitted` is told of each call that did, by its `address:port`.
+   */
+  server(
+    socketPath: string | undefined,
+    onAdmitted: (peer: string) => void,
+  ): { inject(socket: Socket): void } {
     const server = new this.#grpc.Server({
       'grpc.max_concurrent_streams': MAX_STREAMS,
       'grpc.max_receive_message_length': MAX_REQUEST,
       'grpc-node.max_session_memory': MAX_CONNECTION_MB,
-      ...(socketPath === undefined ? { interceptors: [this.#gate] } : {}),
+      ...(socketPath === undefined ? { interceptors: [this.#gate(onAdmitted)] } : {}),
     });
     server.addService(this.#service, this.#handlers(socketPath));
     this.#servers.push(server);
@@ -157,18 +163,24 @@ export class AdminService {
    * Before every method of a TCP listener: whoever does not present the token is answered before anything of the request is
    * read. Fails closed: without a token to compare with nobody is admitted.
    */
-  readonly #gate: ServerInterceptor = ({ path }, call) =>
-    new this.#grpc.ServerInterceptingCall(call, {
-      start: (next) =>
-        next({
-          onReceiveMetadata: (metadata, goOn) => {
-            const reason = this.#objection(metadata);
-            if (reason === undefined) goOn(metadata);
-            else
-              call.sendStatus(this.#refused(path.slice(path.lastIndexOf('/') + 1), call.getPeer(), reason));
-          },
-        }),
-    });
+  #gate(onAdmitted: (peer: string) => void): ServerInterceptor {
+    return ({ path }, call) =>
+      new this.#grpc.ServerInterceptingCall(call, {
+        start: (next) =>
+          next({
+            onReceiveMetadata: (metadata, goOn) => {
+              const reason = this.#objection(metadata);
+              const peer = call.getPeer();
+              if (reason !== undefined) {
+                call.sendStatus(this.#refused(path.slice(path.lastIndexOf('/') + 1), peer, reason));
+                return;
+              }
+              onAdmitted(peer);
+              goOn(metadata);
+            },
+          }),
+      });
+  }
 
   #objection(metadata: Metadata): keyof typeof OBJECTIONS | undefined {
     const [given, ...more] = metadata.get('authorization');

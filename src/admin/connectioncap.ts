@@ -8,6 +8,7 @@ export class ConnectionCap {
   readonly #max: number;
   /** In the order in which they came. */
   readonly #sockets = new Set<Socket>();
+  readonly #kept = new WeakSet<Socket>();
 
   constructor(max: number) {
     this.#max = max;
@@ -19,12 +20,25 @@ export class ConnectionCap {
 
   add(socket: Socket): void {
     if (this.#sockets.size >= this.#max) {
-      const [oldest] = this.#sockets;
+      const oldest = this.#oldest();
       this.#sockets.delete(oldest as Socket);
       oldest?.destroy();
     }
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
+  }
+
+  /** The connection from `peer`, as `address:port`, has proven that it may be here: others go before it. */
+  keep(peer: string): void {
+    for (const socket of this.#sockets) {
+      if (`${socket.remoteAddress}:${socket.remotePort}` === peer) this.#kept.add(socket);
+    }
+  }
+
+  #oldest(): Socket | undefined {
+    for (const socket of this.#sockets) if (!this.#kept.has(socket)) return socket;
+    const [first] = this.#sockets;
+    return first;
   }
 
   /** Ends all of them. */

@@ -26,7 +26,7 @@ async function listening(token: AdminToken | undefined) {
     { get: (target, name) => (name === 'recorder' ? target.recorder : asked.push(String(name))) },
   ) as unknown as AdminControl;
   const service = await AdminService.load({ control, clock, log: silentLogger, token });
-  const { inject } = service.server(undefined);
+  const { inject } = service.server(undefined, () => {});
   const server = createServer(inject).listen(0, '127.0.0.1');
   await once(server, 'listening');
   ends.push(() => {
