@@ -34,5 +34,6 @@ export type { ManagerState, SessionState } from './session/lifecycle.ts';
 export type { SessionEventOf, SessionEventType } from './session/listeners.ts';
 export { SessionManager, type SessionStats } from './session/manager.ts';
 export type { SessionManagerOptions } from './session/options.ts';
-export type { Session, SessionCounters, SessionInit } from './session/session.ts';
+export type { Session } from './session/session.ts';
+export type { SessionCounters, SessionInit } from './session/sessionowner.ts';
 export { type BoundAddresses, Sidecar, type SidecarOptions } from './sidecar/sidecar.ts';

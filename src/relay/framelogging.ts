@@ -54,11 +54,7 @@ export class FrameLogging {
     for (const [connection, remote] of connections) {
       connection.frameLog = on ? this.#logOf(session.id, remote) : undefined;
     }
-    if (on)
-      this.#on.set(
-        session,
-        session.onDisposed(() => this.set(session, false)),
-      );
+    if (on) this.#on.set(session, session.listen({ disposed: () => this.set(session, false) }));
     else {
       this.#on.get(session)?.();
       this.#on.delete(session);

@@ -87,10 +87,10 @@ export class Ingress {
       },
     });
     this.#connections.add(connection);
-    const stopListening = session.listen(
-      (reason) => connection.drain(reason),
-      () => connection.end(session.farewell),
-    );
+    const stopListening = session.listen({
+      draining: (reason) => connection.drain(reason),
+      disposed: () => connection.end(session.farewell),
+    });
     if (this.#draining) connection.drain('shutdown');
   }
 

@@ -367,7 +367,7 @@ export class PeerSessions {
 
   /** Ends a barred session: its calls, then its connections. What it had open, as it was left. */
   cut(session: Session, connections: readonly PeerConnection[], why: string): CutConnection[] {
-    // Its connections say goodbye: they hear of the end by onDisposed.
+    // Its connections say goodbye: they listen for its end.
     session.finishEnd();
     return connections.map(({ channel, remote }) => {
       channel.cut('revoked', why);

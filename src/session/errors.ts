@@ -3,7 +3,7 @@
  *
  * - `duplicate-id` (DuplicateSessionError), `capacity`, `already-expired`, `manager-shut-down` (ManagerShutDownError):
  *   no session was created; the handshake's connection is to be destroyed, and the key that was given is wiped already
- * - `disposed` (SessionDisposedError): the session has ended; its owner was told through onDisposed
+ * - `disposed` (SessionDisposedError): the session has ended; its owner was told
  * - `unknown-session`: there is none of this id, or not any more
  * - `too-many-connections`: attach() refused this connection, the session lives on
  * - `bad-option`: an option or argument that cannot work

@@ -1,6 +1,7 @@
 import type { CloseReason } from '../transport/errors.ts';
 import type { ManagerState, SessionState } from './lifecycle.ts';
-import type { Session, SessionCounters } from './session.ts';
+import type { Session } from './session.ts';
+import type { SessionCounters } from './sessionowner.ts';
 
 /** Why a session drains or has ended: its last connection's reason, or its owner's. */
 export type SessionReason = CloseReason;

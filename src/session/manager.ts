@@ -3,18 +3,18 @@ import { LRUCache } from 'lru-cache';
 import type { Clock, TimerHandle } from '../clock/clock.ts';
 import { Secret } from '../crypto/secret.ts';
 import { Lifecycle } from '../lifecycle/lifecycle.ts';
-import { Deadlines } from './deadlines.ts';
 import { SESSION_KEY_LENGTH, type SessionDetails, wrongArgument } from './details.ts';
 import { DuplicateSessionError, ManagerShutDownError, SessionError } from './errors.ts';
 import { outcomeOf, type SessionEvent, type SessionReason } from './event.ts';
-import { LARGEST_SHARE_OF_GRACE } from './expiry.ts';
 import { Holdings } from './holdings.ts';
 import { MANAGER_MACHINE, type ManagerState } from './lifecycle.ts';
 import { Listeners, type SessionEventOf, type SessionEventType } from './listeners.ts';
 import { type ManagerSettings, managerSettings, type SessionManagerOptions } from './options.ts';
 import { ServiceIndex } from './serviceindex.ts';
-import { Session, type SessionInit, type SessionOwner } from './session.ts';
+import { Session } from './session.ts';
+import type { SessionInit, SessionOwner } from './sessionowner.ts';
 import { inSlices } from './slices.ts';
+import { Sweep } from './sweep.ts';
 
 export interface SessionStats {
   readonly activeSessions: number;
@@ -29,9 +29,6 @@ export interface SessionStats {
   readonly closed: Readonly<Partial<Record<SessionReason, number>>>;
 }
 
-/** A wall clock that has departed from the monotonic one by more than this was set, or time stood still. */
-const CLOCK_JUMP_MS = 500;
-
 /** How late a sweep may be at least, when the process gets no time. */
 const SWEEP_LATE_MS = 60_000;
 
@@ -39,7 +36,7 @@ const SWEEP_LATE_MS = 60_000;
  * All sessions of a sidecar, or of a program that embeds it: an expiring LRU with keys that are wiped on disposal.
  * Nothing is dropped silently: each end is an event with its reason.
  *
- * One timer serves all. A session's time is looked at when it may have come (Deadlines), not when a call slides it.
+ * One timer serves all (Sweep).
  */
 export class SessionManager implements AsyncDisposable {
   readonly #settings: ManagerSettings;
@@ -50,9 +47,7 @@ export class SessionManager implements AsyncDisposable {
   readonly #store: LRUCache<string, Session>;
   readonly #holdings = new Holdings();
   readonly #services = new ServiceIndex();
-  readonly #deadlines: Deadlines<Session>;
-  /** Sessions in state `active`: the sweep sees when they come to rest. */
-  readonly #active = new Set<Session>();
+  readonly #sweep: Sweep;
   readonly #owner: SessionOwner & { coarseNow: number };
   readonly #closed: Partial<Record<SessionReason, number>> = {};
   /** Of sessions that have ended since the drain began. */
@@ -60,13 +55,10 @@ export class SessionManager implements AsyncDisposable {
   #ending = false;
   /** Sessions that nobody finds any more and that have not ended: barred ones. */
   #leaving = 0;
-  #sweeping = false;
   #created = 0;
   #refused = 0;
   #ended = 0;
   #uses = 0;
-  #lastSweep: number;
-  #wallOffset: number;
   #sweepTimer: TimerHandle | undefined;
   #shutdownTimer: TimerHandle | undefined;
   #shutdown: Promise<void> | undefined;
@@ -80,9 +72,9 @@ export class SessionManager implements AsyncDisposable {
     this.#listenerFailed = given.onListenerError ?? rethrowLater;
     this.#listeners = new Listeners(given.onEvent, this.#listenerFailed);
     const now = this.#clock.monotonic();
-    this.#deadlines = new Deadlines(this.#settings.cleanupIntervalMs, now);
-    this.#lastSweep = now;
-    this.#wallOffset = this.#clock.now() - now;
+    const { clock, terms, cleanupIntervalMs: intervalMs } = this.#settings;
+    const all = (): Session[] => this.getSessionsByLastUsed();
+    this.#sweep = new Sweep({ clock, terms, intervalMs, all }, now);
     this.#store = new LRUCache<string, Session>({
       max: this.#settings.max,
       // create() makes room first, so the cache never chooses by itself; if it did, that would be an end like any other.
@@ -153,7 +145,7 @@ export class SessionManager implements AsyncDisposable {
       throw error;
     }
     if (this.state === 'inactive') this.#start();
-    const now = this.#freshNow();
+    this.#freshNow();
     const session = new Session(init, this.#owner);
     session.touch();
     this.#store.set(session.id, session);
@@ -161,7 +153,7 @@ export class SessionManager implements AsyncDisposable {
     this.#services.add(session);
     this.#created++;
     this.#listeners.emit({ type: 'created', session });
-    if (!session.isDisposed) this.#look(session, now, this.#clock.now());
+    this.#sweep.look(session);
     return session;
   }
 
@@ -265,10 +257,7 @@ export class SessionManager implements AsyncDisposable {
   /** Looks at every session and ends those whose time has come; returns how many have ended. The timer does it by itself. */
   cleanupExpiredSessions(): number {
     const before = this.#ended;
-    const since = this.#lastSweep;
-    this.#lastSweep = this.#freshNow();
-    for (const session of this.#active) this.#settle(session, since);
-    for (const session of this.getSessionsByLastUsed()) this.#lookNow(session);
+    this.#sweep.runAtOnce(this.#freshNow());
     return this.#ended - before;
   }
 
@@ -284,7 +273,7 @@ export class SessionManager implements AsyncDisposable {
     const endsAt = this.#clock.now() + deadlineMs;
     inSlices(this.#clock, this.getSessionsByLastUsed(where), (session) => {
       session.drain('shutdown', Math.min(endsAt, session.expiresAt));
-      if (isQuiet(session)) session.end('shutdown');
+      endQuiet(session);
     });
   }
 
@@ -414,7 +403,7 @@ export class SessionManager implements AsyncDisposable {
         return ++this.#uses;
       },
       changed: (session, from, to, reason) => {
-        if (to === 'active') this.#active.add(session);
+        if (to === 'active') this.#sweep.activated(session);
         this.#tellChange(session, from, to, reason);
       },
       aged: (session, reason) => this.#listeners.emit({ type: 'successorDue', session, reason }),
@@ -424,8 +413,7 @@ export class SessionManager implements AsyncDisposable {
         this.#store.delete(session.id);
         this.#holdings.delete(session);
         this.#services.delete(session);
-        this.#deadlines.delete(session);
-        this.#active.delete(session);
+        this.#sweep.forget(session);
         this.#leaving++;
         if (this.#ending) this.#keysToWipe.push(key);
         else key.wipe();
@@ -464,7 +452,7 @@ export class SessionManager implements AsyncDisposable {
   #start(): void {
     this.#to('active');
     this.#freshNow();
-    this.#sweepTimer = this.#clock.every(this.#settings.cleanupIntervalMs, () => this.#sweep());
+    this.#sweepTimer = this.#clock.every(this.#settings.cleanupIntervalMs, () => this.#sweepNow());
   }
 
   #freshNow(): number {
@@ -473,71 +461,22 @@ export class SessionManager implements AsyncDisposable {
     return now;
   }
 
-  /** What the timer does. Sessions are ended in slices: one whose turn has not come is over all the same (`isOver`). */
-  #sweep(): void {
-    const now = this.#freshNow();
-    if (this.#sweeping) return;
-    this.#sweeping = true;
-    const since = this.#lastSweep;
-    this.#lastSweep = now;
-    const settled = (): void =>
-      inSlices(this.#clock, this.#due(now), (session) => this.#lookNow(session), looked);
-    const looked = (): void => {
+  /** What the timer does. */
+  #sweepNow(): void {
+    this.#sweep.run(this.#freshNow(), (done) => {
       const left = this.state === 'shutdown' ? this.getSessionsByLastUsed(isQuiet) : [];
-      inSlices(
-        this.#clock,
-        left,
-        (session) => {
-          if (isQuiet(session)) session.end('shutdown');
-        },
-        swept,
-      );
-    };
-    const swept = (): void => {
-      this.#sweeping = false;
-    };
-    inSlices(this.#clock, this.#active, (session) => this.#settle(session, since), settled);
-  }
-
-  #settle(session: Session, since: number): void {
-    if (session.settle(since)) this.#active.delete(session);
-  }
-
-  /** Those whose time may have come: all of them when the wall clock was set. */
-  #due(now: number): readonly Session[] {
-    const offset = this.#clock.now() - this.#clock.monotonic();
-    if (Math.abs(offset - this.#wallOffset) <= CLOCK_JUMP_MS) return this.#deadlines.take(now);
-    this.#wallOffset = offset;
-    return this.getSessionsByLastUsed();
-  }
-
-  #lookNow(session: Session): void {
-    if (!session.isDisposed) this.#look(session, this.#clock.monotonic(), this.#clock.now());
-  }
-
-  /** Ends or drains a session whose time has come, or asks for its successor, and sets when to look again. */
-  #look(session: Session, now: number, wallNow: number): void {
-    const end = session.endFrom(now, wallNow);
-    if (end.inMs <= 0) {
-      session.end(end.reason);
-      return;
-    }
-    const succession = session.successionFrom(now, wallNow);
-    if (succession !== undefined && succession.inMs <= 0) session.age(succession.reason);
-    if (end.drainInMs <= 0) session.drain(end.reason, wallNow + end.inMs);
-    if (session.isDisposed) return;
-    // While calls are open, the idle part may begin at any moment and then takes idleMs less the grace period.
-    const { idleMs } = this.#settings.terms;
-    const idleAtTheEarliest = session.isDraining ? idleMs : idleMs * (1 - LARGEST_SHARE_OF_GRACE);
-    const lookIn = Math.min(session.isDraining ? end.inMs : end.drainInMs, idleAtTheEarliest);
-    const successorIn = session.successionFrom(now, wallNow)?.inMs ?? Number.POSITIVE_INFINITY;
-    this.#deadlines.set(session, now + Math.min(lookIn, successorIn));
+      inSlices(this.#clock, left, endQuiet, done);
+    });
   }
 }
 
 /** Nobody would close its connections, and no call needs them. */
 function isQuiet(session: Session): boolean {
   return session.openCalls === 0 && !session.hasDrainingListener;
+}
+
+function endQuiet(session: Session): void {
+  if (isQuiet(session)) session.end('shutdown');
 }
 
 function rethrowLater(error: unknown): void {

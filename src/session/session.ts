@@ -1,73 +1,16 @@
 import { inspect } from 'node:util';
 import type { Secret } from '../crypto/secret.ts';
 import { Lifecycle } from '../lifecycle/lifecycle.ts';
+import { type EndListener, EndListeners } from './endlisteners.ts';
 import { SessionDisposedError, SessionError } from './errors.ts';
 import { REST, type SessionReason } from './event.ts';
-import { type End, endOf, type Life, type Succession, successionOf, type Terms } from './expiry.ts';
+import { type End, endOf, type Life, type Succession, successionOf } from './expiry.ts';
 import { SESSION_MACHINE, type SessionState } from './lifecycle.ts';
+import type { SessionCounters, SessionInit, SessionOwner } from './sessionowner.ts';
 
 /** What GOAWAY says to a peer whose session was revoked. */
 const REVOKED = 'revoked';
 const REVOKED_AND_BLOCKED = 'revoked and blocked';
-
-/** What a session has used. The relay adds to these numbers directly. */
-export interface SessionCounters {
-  calls: number;
-  /** DATA bytes of calls that have ended, from and to the peer. */
-  bytesIn: number;
-  bytesOut: number;
-  /** Records of every type that were opened and sealed, on all connections. */
-  recordsIn: number;
-  recordsOut: number;
-  errors: number;
-  limited: number;
-  denied: number;
-}
-
-export interface SessionInit {
-  /** A UUID, the same at both ends (design section 5). */
-  readonly id: string;
-  /** 32 bytes. Ownership passes with the call, also when it throws: it is wiped then. */
-  readonly sessionKey: Secret;
-  /** SPIFFE ID of the other sidecar. */
-  readonly peer: string;
-  /** The upstream service that an outbound session was opened for. */
-  readonly serviceId?: string | undefined;
-  /** Who opened it: the peer (inbound) or this sidecar (outbound). */
-  readonly direction: 'inbound' | 'outbound';
-  readonly postQuantum: boolean;
-  /** The earliest notAfter in either end's chain, milliseconds since the epoch. */
-  readonly notAfter: number;
-  readonly metadata?: Readonly<Record<string, unknown>> | undefined;
-}
-
-/** What a session asks of its manager, and tells it. */
-export interface SessionOwner {
-  readonly terms: Terms;
-  readonly maxConnections: number;
-  /** Monotonic milliseconds as of the last sweep: reading it costs nothing. */
-  readonly coarseNow: number;
-  /** It is not behind by more. */
-  readonly coarseLagMs: number;
-  /** All sessions come to their end, also those that are yet to be drained. */
-  readonly shutsDown: boolean;
-  monotonic(): number;
-  wallNow(): number;
-  /** The session was used while it had no call open. Returns a number larger than any before. */
-  used(session: Session): number;
-  changed(session: Session, from: SessionState, to: SessionState, reason: SessionReason | undefined): void;
-  aged(session: Session, reason: SessionReason): void;
-  draining(session: Session, reason: SessionReason, endsAt: number): void;
-  /** From now on nobody may find the session. The owner wipes its key: now, or at the end of a shutdown. */
-  ending(session: Session, key: Secret): void;
-  ended(session: Session, reason: SessionReason): void;
-  /** A listener threw. */
-  listenerFailed(error: unknown): void;
-}
-
-export type SuccessorListener = (reason: SessionReason) => void;
-export type DrainingListener = (reason: SessionReason, endsAt: number) => void;
-export type DisposedListener = (reason: SessionReason) => void;
 
 /**
  * The logical level between two sidecars: who the peer is, since when, and what it has used. Made by
@@ -117,9 +60,7 @@ export class Session implements AsyncDisposable {
   #revocation: { readonly mayReturn: boolean } | undefined;
   #draining: SessionReason | undefined;
   #aged = false;
-  #successorListeners: Set<SuccessorListener> | undefined;
-  #drainingListeners: Set<DrainingListener> | undefined;
-  #disposedListeners: Set<DisposedListener> | undefined;
+  #listeners: EndListeners | undefined;
 
   constructor(init: SessionInit, owner: SessionOwner) {
     this.id = init.id;
@@ -196,7 +137,7 @@ export class Session implements AsyncDisposable {
 
   /** Whether somebody winds its connections down when it drains. */
   get hasDrainingListener(): boolean {
-    return this.#drainingListeners !== undefined && this.#drainingListeners.size > 0;
+    return this.#listeners?.hearDraining === true;
   }
 
   get openCalls(): number {
@@ -375,9 +316,7 @@ export class Session implements AsyncDisposable {
     this.#aged = true;
     if (this.counters.calls === 0) return;
     this.#owner.aged(this, reason);
-    for (const listener of [...(this.#successorListeners ?? [])]) {
-      if (!this.isDisposed) this.#call(() => listener(reason));
-    }
+    this.#tell(({ successorDue }) => successorDue?.(reason));
   }
 
   /** Announces the end: the relay sends GOAWAY. A second call does nothing. */
@@ -385,9 +324,7 @@ export class Session implements AsyncDisposable {
     if (this.#ended !== undefined || this.#draining !== undefined) return;
     this.#draining = reason;
     this.#owner.draining(this, reason, endsAt);
-    for (const listener of this.#drainingListeners ?? []) {
-      if (!this.isDisposed) this.#call(() => listener(reason, endsAt));
-    }
+    this.#tell(({ draining }) => draining?.(reason, endsAt));
   }
 
   /** The peer has announced the end of a connection. When it says that the session is over, so it is here. */
@@ -431,10 +368,12 @@ export class Session implements AsyncDisposable {
     this.#finished = true;
     const rests = this.state === 'disconnected';
     if (!rests && this.state !== 'disconnecting') this.#to('disconnecting', reason);
-    for (const listener of this.#disposedListeners ?? []) this.#call(() => listener(reason));
-    this.#successorListeners = undefined;
-    this.#drainingListeners = undefined;
-    this.#disposedListeners = undefined;
+    const listeners = this.#listeners;
+    this.#listeners = undefined;
+    listeners?.tell(
+      ({ disposed }) => disposed?.(reason),
+      () => false,
+    );
     if (!rests) this.#to('disconnected', reason);
     this.#to('disposed', reason);
     this.#owner.ended(this, reason);
@@ -450,48 +389,29 @@ export class Session implements AsyncDisposable {
   }
 
   /**
-   * What a connection of the session does when that drains and when it is disposed. Each is called once at most, at once
-   * if its moment has come. Returns a function that removes all: a session may outlive its connections.
-   *
-   * `successorDue` is for those that opened the session, and is told no more to whoever comes late.
+   * Tells `listener` of the way down: at once, if a moment has come already, but for `successorDue`. Returns a function
+   * that removes it: a session may outlive its connections.
    */
-  listen(
-    draining: DrainingListener,
-    disposed: DisposedListener,
-    successorDue?: SuccessorListener,
-  ): () => void {
-    if (successorDue !== undefined && this.#ended === undefined) {
-      this.#successorListeners ??= new Set();
-      this.#successorListeners.add(successorDue);
+  listen(listener: EndListener): () => void {
+    const listeners = this.#listeners ?? new EndListeners(this.#owner.listenerFailed);
+    const [reason, ended] = [this.#draining, this.#ended];
+    if (ended !== undefined) {
+      listeners.tellOne(({ disposed }) => disposed?.(ended), listener);
+      return () => undefined;
     }
-    const removes = [this.onDraining(draining), this.onDisposed(disposed)];
+    this.#listeners = listeners;
+    listeners.add(listener);
+    if (reason !== undefined) {
+      listeners.tellOne(({ draining }) => draining?.(reason, this.expiresAt), listener);
+    }
     return () => {
-      for (const remove of removes) remove();
-      if (successorDue !== undefined) this.#successorListeners?.delete(successorDue);
+      listeners.delete(listener);
+      if (listeners.isEmpty && this.#listeners === listeners) this.#listeners = undefined;
     };
   }
 
-  /** Called once, at the start of the grace period; at once if that has come. Returns a function that removes it. */
-  onDraining(listener: DrainingListener): () => void {
-    const reason = this.#draining;
-    if (this.#ended === undefined) {
-      this.#drainingListeners ??= new Set();
-      this.#drainingListeners.add(listener);
-      if (reason !== undefined) this.#call(() => listener(reason, this.expiresAt));
-    }
-    return () => void this.#drainingListeners?.delete(listener);
-  }
-
-  /** Called once, at the end; at once if that has come. Returns a function that removes it. */
-  onDisposed(listener: DisposedListener): () => void {
-    const reason = this.#ended;
-    if (reason !== undefined) {
-      this.#call(() => listener(reason));
-      return () => undefined;
-    }
-    this.#disposedListeners ??= new Set();
-    this.#disposedListeners.add(listener);
-    return () => void this.#disposedListeners?.delete(listener);
+  #tell(call: (listener: EndListener) => void): void {
+    this.#listeners?.tell(call, () => this.isDisposed);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -559,13 +479,5 @@ export class Session implements AsyncDisposable {
     return new SessionDisposedError(
       `Cannot ${what} in session ${this.id} with ${this.peer}: it has ended (${this.#ended}); open a new one`,
     );
-  }
-
-  #call(run: () => void): void {
-    try {
-      run();
-    } catch (error) {
-      this.#owner.listenerFailed(error);
-    }
   }
 }

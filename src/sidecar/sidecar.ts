@@ -518,11 +518,11 @@ function peerUpstream(
       if (session === undefined) return;
       listening.set(
         to,
-        session.listen(
-          (reason) => to.drain(reason),
-          () => to.end(session),
-          (reason) => to.upstream.replace(to, reason),
-        ),
+        session.listen({
+          draining: (reason) => to.drain(reason),
+          disposed: () => to.end(session),
+          successorDue: (reason) => to.upstream.replace(to, reason),
+        }),
       );
     },
     onClosed: (to, reason, detail) => {

@@ -498,8 +498,10 @@ describe('a peer that goes on', () => {
     while (Math.min(first.counters.recordsIn, second.counters.recordsIn) < 2) await pause(1);
 
     // The end of the first takes a slice.
-    first.onDisposed(() => {
-      for (const until = performance.now() + 10; performance.now() < until; );
+    first.listen({
+      disposed: () => {
+        for (const until = performance.now() + 10; performance.now() < until; );
+      },
     });
     hold = true;
     const command = revocation.revoke({ all: true }, { reason: 'drill' });

@@ -19,10 +19,10 @@ function called(terms: Partial<SessionManagerOptions> = TERMS) {
   const { clock, open } = setUp(terms);
   const session = open();
   const rig = make({ direction: 'ingress', clock, session });
-  session.listen(
-    (reason) => rig.down.drain(reason),
-    () => rig.down.end(session.farewell),
-  );
+  session.listen({
+    draining: (reason) => rig.down.drain(reason),
+    disposed: () => rig.down.end(session.farewell),
+  });
   return { rig, clock, session };
 }
 

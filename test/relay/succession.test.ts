@@ -106,10 +106,10 @@ function world(terms: { absoluteMs: number; idleMs?: number; graceMs?: number },
       wire.onGoaway = (why) => inbound.announced(why);
       setImmediate(() => {
         const server = wire.answer();
-        const stop = inbound.listen(
-          (reason) => server.drain(reason),
-          () => server.shutDown(),
-        );
+        const stop = inbound.listen({
+          draining: (reason) => server.drain(reason),
+          disposed: () => server.shutDown(),
+        });
         wire.onCut = () => {
           stop();
           inbound.detach('peer-closed');
@@ -120,11 +120,11 @@ function world(terms: { absoluteMs: number; idleMs?: number; graceMs?: number },
     onConnection: (to) => {
       stops.set(
         to,
-        (to.session as Session).listen(
-          (reason) => to.connection.drain(reason),
-          () => to.connection.shutDown(),
-          (reason) => to.upstream.replace(to, reason),
-        ),
+        (to.session as Session).listen({
+          draining: (reason) => to.connection.drain(reason),
+          disposed: () => to.connection.shutDown(),
+          successorDue: (reason) => to.upstream.replace(to, reason),
+        }),
       );
     },
     onClosed: (to, reason) => {

@@ -105,7 +105,7 @@ describe('draining', () => {
     const { clock, open, said } = setUp();
     const session = open();
     const drained: Array<[string, number]> = [];
-    session.onDraining((reason, endsAt) => drained.push([reason, endsAt]));
+    session.listen({ draining: (reason, endsAt) => drained.push([reason, endsAt]) });
     session.callStarted();
     const end = session.createdAt + 8 * HOUR;
     clock.advance(8 * HOUR - 31 * SECOND);
@@ -162,10 +162,10 @@ describe('draining', () => {
     const session = open();
     clock.advance(HOUR - 20 * SECOND);
     const told: string[] = [];
-    session.onDraining((reason) => told.push(reason));
+    session.listen({ draining: (reason) => told.push(reason) });
     expect(told).toEqual(['idle']);
     session.end('revoked');
-    session.onDisposed((reason) => told.push(reason));
+    session.listen({ disposed: (reason) => told.push(reason) });
     expect(told).toEqual(['idle', 'revoked']);
   });
 });
@@ -249,11 +249,11 @@ describe('the successor of a session is due', () => {
     const { clock, open } = set;
     const session = open();
     const told: string[] = [];
-    session.listen(
-      (reason) => told.push(`drain ${reason}`),
-      () => {},
-      (reason) => told.push(`successor ${reason}`),
-    );
+    session.listen({
+      draining: (reason) => told.push(`drain ${reason}`),
+      disposed: () => {},
+      successorDue: (reason) => told.push(`successor ${reason}`),
+    });
     session.callStarted();
     clock.advance(48 * MINUTE - SECOND);
     expect(told).toEqual([]);

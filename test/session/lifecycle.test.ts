@@ -118,7 +118,7 @@ describe('after its end a session', () => {
     const session = open();
     session.callStarted();
     const told: string[] = [];
-    session.onDisposed((reason) => told.push(reason));
+    session.listen({ disposed: (reason) => told.push(reason) });
     expect(manager.invalidateSession(session.id, 'revoked')).toBe(true);
     expect(manager.invalidateSession(session.id)).toBe(false);
     session.end('idle');
@@ -159,8 +159,10 @@ it('a listener may end the session at any moment, and a listener that throws har
     });
     const all: string[] = [];
     const session = manager.create(init());
-    session.onDisposed(() => {
-      throw new Error('listener');
+    session.listen({
+      disposed: () => {
+        throw new Error('listener');
+      },
     });
     try {
       session.attach();
@@ -225,5 +227,47 @@ describe('a session whose time is over', () => {
     expect(session.isDraining).toBe(false);
     session.detach('peer-closed');
     expect(ends()).toMatchObject([{ reason: 'peer-closed', outcome: 'closed' }]);
+  });
+});
+
+describe('whoever listens for the way down', () => {
+  it('is told once: who comes meanwhile at once, who goes meanwhile not at all', () => {
+    const { open } = setUp();
+    const session = open();
+    const told: string[] = [];
+    const hear = (name: string) => ({
+      draining: (reason: string) => void told.push(`${name} ${reason}`),
+      disposed: (reason: string) => void told.push(`${name} over ${reason}`),
+    });
+    session.listen({
+      draining: () => {
+        remove();
+        session.listen(hear('late'));
+      },
+    });
+    const remove = session.listen(hear('gone'));
+    session.listen(hear('there'));
+    session.drain('expired');
+    expect(told).toEqual(['late expired', 'there expired']);
+    told.length = 0;
+    session.end('expired');
+    session.listen(hear('too late'));
+    expect(told.sort()).toEqual(['late over expired', 'there over expired', 'too late over expired']);
+  });
+
+  it('hears no more of a drain in which another has ended the session', () => {
+    const { open } = setUp();
+    const session = open();
+    const told: string[] = [];
+    session.listen({
+      draining: () => session.end('evicted'),
+      disposed: (why) => void told.push(`first ${why}`),
+    });
+    session.listen({
+      draining: () => void told.push('drain'),
+      disposed: (why) => void told.push(`second ${why}`),
+    });
+    session.drain('idle');
+    expect(told).toEqual(['first evicted', 'second evicted']);
   });
 });

@@ -78,7 +78,7 @@ describe('shutdown', () => {
     const [busy, rest] = [open(), open()];
     busy!.callStarted();
     const drained: string[] = [];
-    busy!.onDraining((reason) => drained.push(reason));
+    busy!.listen({ draining: (reason) => drained.push(reason) });
     let done = false;
     const shutdown = manager.shutdown(10 * SECOND).then(() => {
       done = true;
@@ -105,8 +105,8 @@ describe('shutdown', () => {
       const { clock, manager, open, ends } = setUp();
       const [first, second] = [open(), open()] as const;
       // What the first says of its end takes a slice.
-      first.onDraining(() => clock.advance(5));
-      second.onDraining(() => undefined);
+      first.listen({ draining: () => clock.advance(5) });
+      second.listen({ draining: () => undefined });
       const shutdown = manager.shutdown(MINUTE);
       expect([first.isDraining, second.isDraining]).toEqual([true, false]);
       second.detach(how);
@@ -134,7 +134,7 @@ describe('shutdown', () => {
       const { clock, manager, open, ends } = setUp();
       const session = open();
       session.callStarted();
-      session.onDraining(() => undefined);
+      session.listen({ draining: () => undefined });
       const shutdown = manager.shutdown(10 * SECOND);
       if (again) void manager.shutdown(0);
       else clock.advance(10 * SECOND);

@@ -171,16 +171,16 @@ it('a session that cannot be resumed ends when it cannot be connected', () => {
 it('listeners of a connection that has gone are told nothing', () => {
   const { session } = resting();
   const told: string[] = [];
-  const stop = session.listen(
-    (reason) => told.push(reason),
-    (reason) => told.push(reason),
-  );
+  const stop = session.listen({
+    draining: (reason) => told.push(reason),
+    disposed: (reason) => told.push(reason),
+  });
   stop();
   session.attach();
-  session.listen(
-    (reason) => told.push(`${reason}, drain`),
-    (reason) => told.push(`${reason}, end`),
-  );
+  session.listen({
+    draining: (reason) => told.push(`${reason}, drain`),
+    disposed: (reason) => told.push(`${reason}, end`),
+  });
   session.drain('expired');
   session.end('expired');
   expect(told).toEqual(['expired, drain', 'expired, end']);

@@ -2,7 +2,7 @@ import { Secret } from '../../src/crypto/secret.ts';
 import type { SessionEvent } from '../../src/session/event.ts';
 import { SessionManager } from '../../src/session/manager.ts';
 import { cleanupInterval, type SessionManagerOptions } from '../../src/session/options.ts';
-import type { SessionInit } from '../../src/session/session.ts';
+import type { SessionInit } from '../../src/session/sessionowner.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 
 export const SECOND = 1_000;

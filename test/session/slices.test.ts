@@ -9,7 +9,7 @@ const END_MS = 0.25;
 function many() {
   const world = setUp({ idleMs: HOUR, max: 1000, maxPerPeer: 1000, graceMs: SECOND });
   const sessions = Array.from({ length: COUNT }, () => world.open());
-  for (const session of sessions) session.onDisposed(() => world.clock.advance(END_MS));
+  for (const session of sessions) session.listen({ disposed: () => world.clock.advance(END_MS) });
   const ended = () => sessions.filter(({ isDisposed }) => isDisposed).length;
   return { ...world, sessions, ended };
 }
@@ -43,7 +43,7 @@ describe('sessions that end together', () => {
       expect(() => last?.callStarted()).toThrow(SessionDisposedError);
       expect(last?.endReason).toBe('idle');
     };
-    sessions[0]?.onDisposed(() => late?.());
+    sessions[0]?.listen({ disposed: () => late?.() });
     clock.advance(HOUR + 2 * SECOND);
     expect(late).toBeUndefined();
     expect(ended()).toBe(COUNT);
