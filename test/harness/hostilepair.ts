@@ -14,7 +14,7 @@ export const SERVICES = ['one.shop', 'two.shop'] as const;
 
 const PATIENCE_MS = 10_000;
 const CONFIG = {
-  records: { heartbeat: '300ms', heartbeatTimeout: '700ms', timeout: '500ms' },
+  records: { heartbeat: '300ms', heartbeatTimeout: '2s', timeout: '2s' },
   pool: { backoff: '10ms', maxBackoff: '100ms', maxReconnectAttempts: 1_000, size: 3 },
   handshake: { ratePerAddress: 100_000, burstPerAddress: 100_000 },
   monitoring: { queue: 100_000 },
