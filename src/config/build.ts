@@ -4,8 +4,12 @@ import type { ParsedFile } from './schema.ts';
 type Routes = ParsedFile['egress']['routes'];
 type Adapters = ParsedFile['monitoring']['adapters'];
 
-function route({ listen, ...rest }: Routes[number]): RouteConfig {
-  return listen === undefined ? rest : { ...rest, listen };
+function route({ listen, timeout, ...rest }: Routes[number]): RouteConfig {
+  return {
+    ...rest,
+    ...(timeout === undefined ? {} : { timeoutMs: timeout }),
+    ...(listen === undefined ? {} : { listen }),
+  };
 }
 
 function limitStore({ type, url, timeout }: ParsedFile['limitStore']): LimitStoreConfig {

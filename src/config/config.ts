@@ -27,6 +27,8 @@ export interface RouteConfig {
   readonly endpoints: readonly Endpoint[];
   /** The SPIFFE ID that the other end must prove. */
   readonly peer: string;
+  /** The deadline of gRPC calls that bring none. */
+  readonly timeoutMs?: number;
   /** A port or socket of its own, whatever `:authority` says. */
   readonly listen?: ListenAddress;
 }

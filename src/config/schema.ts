@@ -55,6 +55,13 @@ const ROUTE = mapping(
       description: 'The SPIFFE ID that those sidecars must prove. One full ID in `trustDomain`, no globs.',
       example: 'spiffe://shop.example/ns/shop/sa/greeter',
     }),
+    timeout: optional(
+      duration('1ms', '1d', {
+        description:
+          "The deadline of gRPC calls to the service that bring none; without this key they have none. It is held here and sent on as `grpc-timeout`; a call's own deadline, longer or shorter, stays as it is. It ends streams, too: leave it out where they are meant to last.",
+        example: '15s',
+      }),
+    ),
     listen: optional(
       kind('listener', {
         description:

@@ -16,7 +16,7 @@ import type { PeerTarget } from './peertarget.ts';
 import { blockedError } from './revokederror.ts';
 import { isGrpc, methodOf, NOWHERE, type Router } from './router.ts';
 import { RouteTable } from './routes.ts';
-import { parseTimeout } from './timeout.ts';
+import { formatTimeout, parseTimeout } from './timeout.ts';
 import { remoteOf, SocketWire } from './wire.ts';
 
 /** A configured route and where it leads. */
@@ -195,6 +195,8 @@ interface EgressPlan extends CallPlan {
   readonly authority: HeaderField | undefined;
   /** The SPIFFE ID of the route's peer, if there is a route. */
   readonly peer: string | undefined;
+  /** The deadline that the route gives to gRPC calls without one, ms. */
+  readonly routeTimeoutMs: number | undefined;
 }
 
 /** What a plan has in common with those of all calls like it. */
@@ -226,14 +228,15 @@ class EgressRouter implements Router {
     const route = this.#fixed ?? (authority === undefined ? undefined : this.#table.match(authority));
     if (route === undefined || message.method === 'CONNECT')
       return this.#refuse(list, message, grpc, this.#noRoute(message));
-    const { service, peer } = route.config;
+    const { service, peer, timeoutMs: routeTimeoutMs } = route.config;
     const method = methodOf(message.path);
     // On its own listener a client cannot say which port it means, so none is passed on.
     const port =
       this.#fixed === undefined && authority !== undefined && authority.port > 0 ? `:${authority.port}` : '';
     const forwarded = headerField(':authority', service + port);
     const series = this.#context.metrics.calls('egress', service, method);
-    const facts = { service, method, authority: forwarded, grpc, series, target: route.target, peer };
+    const { target } = route;
+    const facts = { service, method, authority: forwarded, grpc, series, target, peer, routeTimeoutMs };
     return this.#planOf(facts, list, message);
   }
 
@@ -242,9 +245,9 @@ class EgressRouter implements Router {
   }
 
   #planOf(facts: PlanFacts, list: HeaderList, message: Message): EgressPlan {
-    const { service, method, authority, grpc, series, target, peer } = facts;
-    const timeoutMs = parseTimeout(message.grpcTimeout);
-    if (timeoutMs === undefined && message.grpcTimeout !== undefined) {
+    const { service, method, authority, grpc, series, target, peer, routeTimeoutMs } = facts;
+    const ownTimeoutMs = parseTimeout(message.grpcTimeout);
+    if (ownTimeoutMs === undefined && message.grpcTimeout !== undefined) {
       return this.#refuse(
         list,
         message,
@@ -252,18 +255,21 @@ class EgressRouter implements Router {
         new RelayError('bad-timeout', 'grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n'),
       );
     }
+    const forwarded = authority === undefined ? list : withAuthority(list, authority);
+    const given = grpc && ownTimeoutMs === undefined ? routeTimeoutMs : undefined;
     return {
       source: list,
       direction: 'egress',
       service,
       method,
-      list: authority === undefined ? list : withAuthority(list, authority),
+      list: given === undefined ? forwarded : withTimeout(forwarded, given),
       authority,
       grpc,
-      timeoutMs,
+      timeoutMs: ownTimeoutMs ?? given,
       series,
       target,
       peer,
+      routeTimeoutMs,
       refusal: undefined,
     };
   }
@@ -282,6 +288,7 @@ class EgressRouter implements Router {
       source: list,
       authority: undefined,
       peer: undefined,
+      routeTimeoutMs: undefined,
       direction: 'egress',
       service: 'unknown',
       method: methodOf(message.path),
@@ -301,6 +308,10 @@ class EgressRouter implements Router {
   refused(): void {
     // Counted and audited as a call that failed, with its code; there is nothing more to say.
   }
+}
+
+function withTimeout(list: HeaderList, ms: number): HeaderList {
+  return HeaderList.of([...list.fields, headerField('grpc-timeout', formatTimeout(ms))]);
 }
 
 /** The list with this `:authority`, without `host`, which says the same. */

@@ -277,7 +277,8 @@ export class Upstream implements PlaceHolder {
     const its = this.#idleSession ?? [];
     for (const to of its) {
       this.retire(to);
-      to.drain('evicted');
+      if (to.session === undefined) to.drain('evicted');
+      else to.session.drain('evicted');
     }
     return its[0]?.place;
   }

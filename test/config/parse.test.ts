@@ -184,7 +184,7 @@ probes: { http: ["127.0.0.1:0", "[::1]:0"], grpc: off }
 it('a catch-all route, wildcards and a single endpoint are allowed', () => {
   const config = parse(`${LEAST}egress:
   routes:
-    - { service: A, authorities: ["*"], endpoints: "a:1", peer: "spiffe://shop.example/a" }
+    - { service: A, authorities: ["*"], endpoints: "a:1", peer: "spiffe://shop.example/a", timeout: 15s }
     - { service: b, authorities: ["*.Shop.svc.cluster.local", "*.shop:99", "[::1]:5", 10.0.0.1], endpoints: ["[::2]:1"], peer: "spiffe://shop.example/b" }
 `);
   expect(config.egress.routes).toEqual([
@@ -193,6 +193,7 @@ it('a catch-all route, wildcards and a single endpoint are allowed', () => {
       authorities: ['*'],
       endpoints: [{ host: 'a', port: 1 }],
       peer: 'spiffe://shop.example/a',
+      timeoutMs: 15_000,
     },
     {
       service: 'b',

@@ -1,5 +1,6 @@
 import * as grpc from '@grpc/grpc-js';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { parseTimeout } from '../../src/relay/timeout.ts';
 import { Chat, Echo, Hang, SayHello, Trickle, Upload } from '../harness/greeter-methods.ts';
 import { answerOf, fieldOf, framed, RawApp, RawClient } from '../harness/rawh2.ts';
 import { ingressTo, type Pair, SERVICE, startPair, World } from '../harness/sidecars.ts';
@@ -90,6 +91,42 @@ describe('a deadline of a caller that does not watch its clock', () => {
     expect(fieldOf(answer.headers, 'hauberk-error')).toBe('bad-timeout');
     expect(fieldOf(answer.headers, 'grpc-status')).toBe('13');
     expect(app.requests.length).toBe(before);
+  });
+});
+
+describe('a deadline that the route gives', () => {
+  let app: RawApp;
+  let client: RawClient;
+  beforeAll(async () => {
+    const world = await World.make();
+    app = await RawApp.start();
+    const route = { timeout: '1s' };
+    const { web } = await startPair({ world, route, greeter: ingressTo(world, app.address) });
+    client = new RawClient(web.egress, SERVICE);
+  });
+
+  it('holds for calls that have none, and the app is told', async () => {
+    const coming = app.next();
+    const answering = answerOf(client.grpc('/shop.Raw/Slow').end(framed(Buffer.alloc(1))));
+    const { headers } = await coming;
+    const told = parseTimeout(fieldOf(headers, 'grpc-timeout')) as number;
+    expect(told).toBeGreaterThan(0);
+    expect(told).toBeLessThanOrEqual(1_000);
+    const answer = await answering;
+    expect(fieldOf(answer.headers, 'hauberk-error')).toBe('deadline-exceeded');
+    expect(fieldOf(answer.headers, 'grpc-status')).toBe('4');
+  });
+
+  it('leaves a call’s own as it is, and what is not gRPC alone', async () => {
+    app.onRequest(({ stream }) =>
+      stream.respond({ ':status': 200, 'grpc-status': '0' }, { endStream: true }),
+    );
+    for (const own of ['1H', '900m']) {
+      await answerOf(client.grpc('/shop.Raw/Quick', { 'grpc-timeout': own }).end());
+      expect(fieldOf(app.requests.at(-1)?.headers ?? [], 'grpc-timeout')).toBe(own);
+    }
+    await answerOf(client.request({ ':path': '/' }));
+    expect(fieldOf(app.requests.at(-1)?.headers ?? [], 'grpc-timeout')).toBeUndefined();
   });
 });
 

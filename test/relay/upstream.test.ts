@@ -486,7 +486,15 @@ describe('a pool', () => {
 
   it('is asked for the place of a session only if none of its connections has a call', async () => {
     const places = new SessionPlaces(2);
-    const session = { announced() {} } as unknown as Session;
+    const its: UpstreamConnection[] = [];
+    const reasons: string[] = [];
+    const session = {
+      announced() {},
+      drain(reason: string) {
+        reasons.push(reason);
+        for (const to of its.splice(0)) to.drain(reason); // as who listens to it does
+      },
+    } as unknown as Session;
     const join = async (): Promise<MemoryWire> => {
       const wire = new MemoryWire(context, 1);
       dials.shift()?.resolve({ wire, session, remote: 'memory' });
@@ -499,7 +507,7 @@ describe('a pool', () => {
       (caller.to as UpstreamConnection).calls--;
       wire.finish(0);
     };
-    make(8, {}, { places });
+    make(8, {}, { places, onConnection: (to) => its.push(to) });
     const one = upstream;
     const [first, second] = [call(), call()];
     const wires = [await join(), await join()];
@@ -518,6 +526,7 @@ describe('a pool', () => {
     clock.advance(2000);
     await settled();
     expect([wires.map(({ closed }) => closed), one.open, dials.length]).toEqual([[true, true], 0, 1]);
+    expect(reasons[0]).toBe('evicted');
     await up();
     expect(waiting.to?.upstream).toBe(upstream);
     one.close();
