@@ -7,6 +7,7 @@ export const NONCE_LENGTH = 12; // bytes: AES-GCM
 export const TAG_LENGTH = 16; // bytes: AES-GCM
 export const MLKEM_PUBLIC_LENGTH = 1184; // bytes: ML-KEM-768 encapsulation key (FIPS 203, table 3)
 export const MLKEM_CIPHERTEXT_LENGTH = 1088; // bytes: ML-KEM-768
+export const MLKEM_MESSAGE_LENGTH = 32;
 export const MLKEM_SEED_LENGTH = 64; // bytes: d || z
 export const HKDF_MAX_LENGTH = 255 * HASH_LENGTH; // bytes: RFC 5869, section 2.3
 

@@ -66,23 +66,26 @@ class NativeAead implements Aead {
 
   seal(nonce: Uint8Array, ad: Uint8Array, plaintext: Uint8Array): Buffer {
     const out = Buffer.allocUnsafe(plaintext.length + TAG_LENGTH);
-    this.sealInto(nonce, ad, plaintext, out, 0);
+    wipe(this.#seal(nonce, ad, plaintext, out, 0)); // REKEY makes a key of what is returned
     return out;
   }
 
   sealInto(nonce: Uint8Array, ad: Uint8Array, plaintext: Uint8Array, out: Buffer, at: number): number {
+    discard(this.#seal(nonce, ad, plaintext, out, at));
+    return at + plaintext.length + TAG_LENGTH;
+  }
+
+  /** Writes ciphertext and tag to `out`; returns the buffer in which OpenSSL gave the ciphertext. */
+  #seal(nonce: Uint8Array, ad: Uint8Array, plaintext: Uint8Array, out: Buffer, at: number): Buffer {
     const key = this.#usable(nonce);
     const end = endInside(out, at, plaintext.length + TAG_LENGTH);
     const cipher = createCipheriv('aes-256-gcm', key, nonce);
     if (ad.length > 0) cipher.setAAD(ad);
-    if (plaintext.length > 0) {
-      const ciphertext = cipher.update(plaintext);
-      out.set(ciphertext, at);
-      discard(ciphertext);
-    }
+    const ciphertext = plaintext.length > 0 ? cipher.update(plaintext) : EMPTY;
+    out.set(ciphertext, at);
     cipher.final();
     out.set(cipher.getAuthTag(), end - TAG_LENGTH);
-    return end;
+    return ciphertext;
   }
 
   open(nonce: Uint8Array, ad: Uint8Array, ciphertextAndTag: Uint8Array): Buffer {

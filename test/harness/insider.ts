@@ -7,6 +7,8 @@ import type { SidecarProcess, StartOptions, World } from './sidecars.ts';
 
 const INSIDER = fileURLToPath(new URL('insider.mjs', import.meta.url));
 const LOOK_MS = 20;
+const HEADER = 3; // kind u8, length u16
+const PKCS8 = 1;
 
 export class Insider {
   readonly #file: string;
@@ -32,6 +34,18 @@ export class Insider {
       }
       await pause(LOOK_MS);
     }
+  }
+
+  /** Private keys that the process has made, PKCS #8 in DER, and what JavaScript has drawn of random bytes, in order. */
+  async keys(): Promise<Array<{ kind: 'key' | 'random'; bytes: Buffer }>> {
+    const told = await readFile(`${this.#file}.keys`);
+    const keys: Array<{ kind: 'key' | 'random'; bytes: Buffer }> = [];
+    for (let at = 0; at < told.length; ) {
+      const end = at + HEADER + told.readUInt16BE(at + 1);
+      keys.push({ kind: told[at] === PKCS8 ? 'key' : 'random', bytes: told.subarray(at + HEADER, end) });
+      at = end;
+    }
+    return keys;
   }
 
   async #lines(): Promise<string[]> {
