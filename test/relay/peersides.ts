@@ -11,7 +11,11 @@ import { Blocks } from '../../src/session/blocks.ts';
 import type { Session } from '../../src/session/session.ts';
 import type { SecureChannel } from '../../src/transport/channel.ts';
 import { Initiator, type InitiatorOptions } from '../../src/transport/initiator.ts';
-import { DEFAULT_HANDSHAKE_LIMITS, DEFAULT_RECORD_LIMITS } from '../../src/transport/limits.ts';
+import {
+  DEFAULT_HANDSHAKE_LIMITS,
+  DEFAULT_RECORD_LIMITS,
+  type RecordLimits,
+} from '../../src/transport/limits.ts';
 import { XX } from '../../src/transport/mode.ts';
 import { MAX_LENGTH } from '../../src/transport/record.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
@@ -73,9 +77,13 @@ export interface SidesOptions {
   readonly greeter?: IdentityOptions;
   /** Of greeter. */
   readonly crypto?: CryptoProvider;
+  readonly records?: Partial<RecordLimits>;
+  /** An hour by default. */
+  readonly idleMs?: number;
 }
 
 export async function sides(options: SidesOptions = {}): Promise<Sides> {
+  const { idleMs = 3_600_000 } = options;
   const clock = new FakeClock();
   const trust = await makeTrust({ clock });
   const side = async (name: 'web' | 'greeter', provider: CryptoProvider): Promise<Side> => {
@@ -94,9 +102,9 @@ export async function sides(options: SidesOptions = {}): Promise<Sides> {
       identity: () => now.identity,
       bundle: () => now.bundle,
       handshake: DEFAULT_HANDSHAKE_LIMITS,
-      records: DEFAULT_RECORD_LIMITS,
+      records: { ...DEFAULT_RECORD_LIMITS, ...options.records },
       postQuantum: 'off',
-      session: { idleMs: 3_600_000, absoluteMs: 8 * 3_600_000, graceMs: 0, max: 10, maxPerPeer: 10 },
+      session: { idleMs, absoluteMs: 8 * 3_600_000, graceMs: 0, max: 10, maxPerPeer: 10 },
       instance: Buffer.alloc(8),
       lagMs: () => now.lagMs,
       blocks,
