@@ -60,6 +60,8 @@ export class Upstream implements PlaceHolder {
   readonly #connections: UpstreamConnection[] = [];
   /** All that are not closed, also those that only finish what they have. */
   readonly #all = new Set<UpstreamConnection>();
+  /** The peer's SETTINGS have not come yet. */
+  readonly #opening = new Set<UpstreamConnection>();
   /** Their session comes to its end, for which reason: they take calls until a successor does. */
   readonly #ageing = new Map<UpstreamConnection, SessionReason>();
   /** In the order of their coming. */
@@ -291,6 +293,7 @@ export class Upstream implements PlaceHolder {
     const to = new UpstreamConnection(this, this.#context, dialled, this.#options);
     this.#options.places?.opened(to.place);
     this.#all.add(to);
+    this.#opening.add(to);
     this.#options.onConnection?.(to);
     if (this.#closing) to.drain('shutdown');
   }
@@ -342,6 +345,7 @@ export class Upstream implements PlaceHolder {
 
   /** The peer's SETTINGS are here: streams may be opened. */
   opened(to: UpstreamConnection): void {
+    this.#opening.delete(to);
     this.#dialling--;
     const { failures } = this.#reconnect;
     this.#reconnect.succeeded();
@@ -398,11 +402,15 @@ export class Upstream implements PlaceHolder {
         if (BROKEN.has(reason)) this.#reconnect.lost();
         if (!this.#closing) this.#options.onGone?.();
       }
-    } else {
-      const message = `${this.name} closed the connection before it was ready (${to.endReason})`;
-      this.#dialFailed(new RelayError(this.#lostCode, message));
-    }
+    } else this.neverReady(to);
     this.#dialIfWanted();
+  }
+
+  /** A connection has ended, or comes to its end, before streams could be opened on it: nobody waits for its goodbye. */
+  neverReady(to: UpstreamConnection): void {
+    if (!this.#opening.delete(to)) return;
+    const message = `${this.name} closed the connection before it was ready (${to.endReason})`;
+    this.#dialFailed(new RelayError(this.#lostCode, message));
   }
 
   // ---- shutdown ------------------------------------------------------------------------------------

@@ -177,5 +177,6 @@ export class UpstreamConnection implements ConnectionHandler {
     }
     this.wire.close();
     this.upstream.retire(this);
+    if (error !== undefined) this.upstream.neverReady(this);
   }
 }

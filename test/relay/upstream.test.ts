@@ -267,6 +267,22 @@ describe('a failed dial', () => {
     expect(upstream.healthy).toBe(false);
   });
 
+  it('is also a connection whose SETTINGS do not come, before its other end has agreed to close it', async () => {
+    const caller = call();
+    const wire = await connect();
+    const goodbye = vi.spyOn(wire, 'close').mockReturnValue();
+    clock.advance(6000);
+    expect([goodbye.mock.calls.length, caller.error]).toEqual([1, 'session-lost']);
+    clock.advance(1000);
+    call();
+    expect(dialled).toBe(2);
+    wire.cut('close-timeout');
+    expect(upstream.healthy).toBe(false);
+    (await connect()).answer();
+    await settled();
+    expect(upstream.healthy).toBe(true);
+  });
+
   it('beside a living connection leaves the calls that wait for it alone', async () => {
     const first = call();
     const wire = await connect(1);
