@@ -27,6 +27,11 @@ const BACKOFF_MS = 200; // the defaults of `pool`
 const MAX_BACKOFF_MS = 10_000;
 /** Clients that connect at the same time while there is no storm. */
 const GENTLY = 8;
+/**
+ * Attempts under way in one process: with the other's more than the called sidecar has places for, and few enough that each is
+ * answered in time, as by clients that have a processor of their own. With all at once, each waited seconds for the others.
+ */
+const AT_ONCE = 150;
 
 interface Client {
   readonly localAddress: string;
@@ -43,6 +48,8 @@ class Clients {
   readonly #connectedMs: number[] = [];
   readonly #failures: Record<string, number> = {};
   #resumed = 0;
+  #underWay = 0;
+  readonly #queue: Array<() => void> = [];
 
   private constructor(options: DialOptions, { first, count, mode }: StormOrder) {
     this.#options = options;
@@ -97,6 +104,8 @@ class Clients {
 
   async #connect(client: Client, began: number): Promise<void> {
     for (let span = BACKOFF_MS; ; span = Math.min(2 * span, MAX_BACKOFF_MS)) {
+      if (this.#underWay >= AT_ONCE) await new Promise<void>((resolve) => this.#queue.push(resolve));
+      this.#underWay++;
       try {
         const channel = await dial({
           ...this.#options,
@@ -110,8 +119,11 @@ class Clients {
       } catch (error) {
         if (!(error instanceof HandshakeError)) throw error;
         this.#failures[error.code] = (this.#failures[error.code] ?? 0) + 1;
-        await delay(Math.random() * span);
+      } finally {
+        this.#underWay--;
+        this.#queue.shift()?.();
       }
+      await delay(Math.random() * span);
     }
   }
 
