@@ -10,6 +10,7 @@ import type { Message } from '../http2/message.ts';
 import type { Stream } from '../http2/stream.ts';
 import type { Session } from '../session/session.ts';
 import type { Series } from '../telemetry/series.ts';
+import type { RecordFlood } from '../transport/errors.ts';
 import { reportBug } from './bugreport.ts';
 import { Call, type CallPlan } from './call.ts';
 import type { RelayContext } from './context.ts';
@@ -75,15 +76,18 @@ export class DownstreamConnection implements ConnectionHandler, MemoryHolder {
       options.session && context.frameLogging.join(options.session, connection, options.remote);
     const memory = options.session && options.memory?.join(options.session.peer, this);
     this.#memory = memory;
-    wire.onDrain = () => connection.drained();
-    wire.onClose = (reason, detail, flood) => {
+    const onDrain = (): void => connection.drained();
+    const onClose = (reason: string, detail: string, flood?: RecordFlood): void => {
       if (flood !== undefined) this.#floods.connection(flood, detail);
       memory?.leave();
       leaveLog?.();
       connection.transportClosed();
       options.onClosed(this, this.#endReason ?? reason, this.#endDetail ?? closedAfter(this.#goaway, detail));
     };
-    wire.onData = (octets) => this.receive(octets);
+    const onData = (octets: Buffer): void => this.receive(octets);
+    wire.onDrain = onDrain;
+    wire.onClose = onClose;
+    wire.onData = onData;
   }
 
   /** Takes what came: from the wire, or before there was one. */

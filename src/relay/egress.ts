@@ -4,6 +4,7 @@ import type { ListenAddress, RouteConfig } from '../config/config.ts';
 import { type HeaderField, headerField } from '../hpack/field.ts';
 import { HeaderList } from '../hpack/headerlist.ts';
 import type { Message } from '../http2/message.ts';
+import { Roster } from '../lifecycle/roster.ts';
 import { RefusalTally } from '../transport/refusaltally.ts';
 import { parseAuthority } from './authority.ts';
 import type { CallPlan } from './call.ts';
@@ -35,8 +36,8 @@ export class Egress {
   readonly shared: Listener[] = [];
   /** Listeners of single routes, by service. */
   readonly own = new Map<string, Listener>();
-  readonly #openings = new Set<Opening>();
-  readonly #connections = new Set<DownstreamConnection>();
+  readonly #openings = new Roster<Opening>();
+  readonly #connections = new Roster<DownstreamConnection>();
   readonly #maxConnections: number;
   readonly #tooMany: RefusalTally;
   readonly #sweeper: unknown;
@@ -181,7 +182,7 @@ export class Egress {
 
   close(): void {
     this.#context.clock.clear(this.#sweeper);
-    for (const connection of [...this.#connections]) connection.end();
+    for (const connection of this.#connections) connection.end();
   }
 
   /** Ends what is still open, after `close` has had its time. */

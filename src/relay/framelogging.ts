@@ -1,10 +1,17 @@
 import type { Connection, FrameLog } from '../http2/connection.ts';
 import { flagNames, frameName } from '../http2/frame.ts';
+import { Roster } from '../lifecycle/roster.ts';
 import type { Session } from '../session/session.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 /** Lines a second, of all sessions together: whoever looks at one call wants all of them, and a log is no capture. */
 const LINES_A_SECOND = 1000;
+
+interface Logged {
+  readonly connection: Connection;
+  /** The other end. */
+  readonly remote: string;
+}
 
 /**
  * The log of frames, switched on and off session by session while the sidecar runs: type, flags, stream and length of
@@ -15,7 +22,7 @@ export class FrameLogging {
   readonly #log: Logger;
   readonly #monotonic: () => number;
   /** The connections of every session that has any, and who is at their other ends. */
-  readonly #connections = new Map<Session, Map<Connection, string>>();
+  readonly #connections = new Map<Session, Roster<Logged>>();
   /** Sessions whose log is on, and what ends that with the session. */
   readonly #on = new Map<Session, () => void>();
   #second = Number.NEGATIVE_INFINITY;
@@ -31,13 +38,14 @@ export class FrameLogging {
   join(session: Session, connection: Connection, remote: string): () => void {
     let joined = this.#connections.get(session);
     if (joined === undefined) {
-      joined = new Map();
+      joined = new Roster();
       this.#connections.set(session, joined);
     }
-    joined.set(connection, remote);
+    const logged = { connection, remote };
+    joined.add(logged);
     if (this.#on.has(session)) connection.frameLog = this.#logOf(session.id, remote);
     return () => {
-      joined.delete(connection);
+      joined.delete(logged);
       connection.frameLog = undefined;
       if (joined.size === 0) this.#connections.delete(session);
     };
@@ -50,8 +58,8 @@ export class FrameLogging {
   /** False if it was so already. A session's log ends with the session. */
   set(session: Session, on: boolean): boolean {
     if (this.#on.has(session) === on || (on && session.isDisposed)) return false;
-    const connections = this.#connections.get(session) ?? new Map<Connection, string>();
-    for (const [connection, remote] of connections) {
+    const connections = [...(this.#connections.get(session) ?? [])];
+    for (const { connection, remote } of connections) {
       connection.frameLog = on ? this.#logOf(session.id, remote) : undefined;
     }
     if (on) this.#on.set(session, session.listen({ disposed: () => this.set(session, false) }));
@@ -60,7 +68,7 @@ export class FrameLogging {
       this.#on.delete(session);
       this.#tellLeftOut();
     }
-    const fields = { sessionId: session.id, remotes: [...connections.values()].join(' ') };
+    const fields = { sessionId: session.id, remotes: connections.map(({ remote }) => remote).join(' ') };
     this.#log.info(fields, on ? 'frames are logged from here on' : 'frames are logged no more');
     return true;
   }

@@ -4,6 +4,7 @@ import type { ListenAddress } from '../config/config.ts';
 import type { HeaderField } from '../hpack/field.ts';
 import type { HeaderList } from '../hpack/headerlist.ts';
 import type { Message } from '../http2/message.ts';
+import { Roster } from '../lifecycle/roster.ts';
 import type { RateLimits } from '../limit/ratelimits.ts';
 import type { AccessPolicy, Decision } from '../policy/accesspolicy.ts';
 import type { Session } from '../session/session.ts';
@@ -39,7 +40,7 @@ export class Ingress {
   readonly #apps = new Map<string, AppTarget>();
   readonly #listeners: Listener[] = [];
   readonly #memory: PeerMemory;
-  readonly #connections = new Set<DownstreamConnection>();
+  readonly #connections = new Roster<DownstreamConnection>();
   readonly #sweeper: unknown;
   #draining = false;
 
@@ -104,7 +105,7 @@ export class Ingress {
 
   close(): void {
     this.#context.clock.clear(this.#sweeper);
-    for (const connection of [...this.#connections]) connection.end();
+    for (const connection of this.#connections) connection.end();
     for (const app of this.#options.apps) app.upstream.close();
   }
 

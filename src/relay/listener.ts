@@ -2,6 +2,7 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { formatAddress } from '../config/address.ts';
 import type { ListenAddress } from '../config/config.ts';
+import { Roster } from '../lifecycle/roster.ts';
 import { adoptSocket } from '../transport/opensocket.ts';
 
 /** A listener could not be bound. */
@@ -33,7 +34,7 @@ export class Listener {
   /** What was bound: the real port where the configuration says 0. */
   readonly address: ListenAddress;
   readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Roster<Socket>();
 
   private constructor(server: Server, address: ListenAddress, onSocket: OnSocket, reads: Reads) {
     this.#server = server;

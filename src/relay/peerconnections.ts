@@ -1,7 +1,8 @@
 /** The connections between sidecars: which session each belongs to, and what the metrics and the audit hear of its life. */
+import { Roster } from '../lifecycle/roster.ts';
 import type { Session } from '../session/session.ts';
 import type { SecureChannel } from '../transport/channel.ts';
-import type { ConnectionChange, ConnectionLife } from '../transport/connectionlife.ts';
+import type { ConnectionChange } from '../transport/connectionlife.ts';
 import type { CloseReason } from '../transport/errors.ts';
 import type { RelayContext } from './context.ts';
 
@@ -20,8 +21,7 @@ export interface PeerConnection {
 export class PeerConnections {
   readonly #context: RelayContext;
   /** Those that are not closed, by their session's id. */
-  readonly #bySession = new Map<string, Set<PeerConnection>>();
-  readonly #byLife = new WeakMap<ConnectionLife, PeerConnection>();
+  readonly #bySession = new Map<string, Roster<PeerConnection>>();
 
   constructor(context: RelayContext) {
     this.#context = context;
@@ -38,10 +38,11 @@ export class PeerConnections {
     const { direction } = connection;
     if (from !== undefined) metrics.peerConnections.of(direction, from).dec();
     if (to !== 'closed') metrics.peerConnections.of(direction, to).inc();
-    const peer = this.#byLife.get(connection);
-    if (to !== 'draining' || peer === undefined) return;
-    const { session, remote } = peer;
-    recorder.record({ type: 'connection.draining', side: 'peer', remote, sessionId: session.id, reason });
+    const { sessionId } = connection;
+    if (to !== 'draining' || sessionId === undefined) return;
+    const remote = this.of(sessionId).find(({ channel }) => channel.life === connection)?.remote;
+    if (remote === undefined) return;
+    recorder.record({ type: 'connection.draining', side: 'peer', remote, sessionId, reason });
   };
 
   /** An open connection has got its session. */
@@ -49,10 +50,13 @@ export class PeerConnections {
     const { channel, session, remote } = connection;
     const { metrics, recorder } = this.#context;
     const { direction } = channel.life;
-    this.#byLife.set(channel.life, connection);
-    const connections = this.#bySession.get(session.id);
-    if (connections === undefined) this.#bySession.set(session.id, new Set([connection]));
-    else connections.add(connection);
+    channel.life.sessionId = session.id;
+    let connections = this.#bySession.get(session.id);
+    if (connections === undefined) {
+      connections = new Roster();
+      this.#bySession.set(session.id, connections);
+    }
+    connections.add(connection);
     metrics.connections.of('peer').inc();
     metrics.connectionsOpen.of('peer').inc();
     recorder.record({ type: 'connection.opened', side: 'peer', remote, sessionId: session.id, direction });
@@ -75,6 +79,7 @@ export class PeerConnections {
       if (!connection.channel.closed) continue;
       closed = connection;
       connections?.delete(connection);
+      break;
     }
     if (connections?.size === 0) this.#bySession.delete(sessionId);
     return closed;

@@ -1,3 +1,5 @@
+import { Roster } from '../lifecycle/roster.ts';
+
 /** A connection of a peer, as far as its memory goes. */
 export interface MemoryHolder {
   /** Octets kept for it now. */
@@ -70,7 +72,7 @@ export class MemoryShare {
 class PeerAccount {
   readonly #limit: number;
   readonly #onEmpty: () => void;
-  readonly #shares = new Set<MemoryShare>();
+  readonly #shares = new Roster<MemoryShare>();
   #total = 0;
 
   constructor(limit: number, onEmpty: () => void) {

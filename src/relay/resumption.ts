@@ -13,7 +13,7 @@ import type { SecureChannel } from '../transport/channel.ts';
 import { HeldTickets } from '../transport/heldtickets.ts';
 import { IssuedTickets } from '../transport/issuedtickets.ts';
 import type { TicketOffice } from '../transport/responder.ts';
-import type { Resumable, Ticket } from '../transport/ticket.ts';
+import type { NewTicket, Resumable, Ticket } from '../transport/ticket.ts';
 
 /** What must be the same as in the handshake that founded the session; otherwise a full one is due. */
 export interface Circumstances {
@@ -88,11 +88,12 @@ export class Resumption implements TicketOffice {
   exchange(channel: SecureChannel, session: Session): void {
     if (channel.role === 'responder') this.#send(channel, session);
     else {
-      channel.onTicket = (ticket) => {
+      const onTicket = (ticket: NewTicket): void => {
         if (session.isDisposed) return;
         this.#held.keep(session.id, ticket, this.#options.clock.monotonic());
         session.resumable = true;
       };
+      channel.onTicket = onTicket;
     }
   }
 

@@ -21,6 +21,7 @@ import { dial } from '../transport/dial.ts';
 import { type CloseReason, HandshakeError } from '../transport/errors.ts';
 import { verifiedChain } from '../transport/identityproof.ts';
 import { modesOf, RESUMPTION, XXHFS } from '../transport/mode.ts';
+import type { RekeyCause } from '../transport/recordoutput.ts';
 import { StaticKey } from '../transport/statickey.ts';
 import type { Ticket } from '../transport/ticket.ts';
 import type { RelayContext } from './context.ts';
@@ -321,10 +322,11 @@ export class PeerSessions {
       });
     }
     this.#connections.joined(connection);
-    channel.onRekey = (way, cause) => {
+    const onRekey = (way: 'send' | 'receive', cause: RekeyCause): void => {
       metrics.rekeys.of(way === 'send' ? 'out' : 'in').inc();
       recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
     };
+    channel.onRekey = onRekey;
     return connection;
   }
 

@@ -1,6 +1,7 @@
 import { Connection, type ConnectionHandler } from '../http2/connection.ts';
 import { type ConnectionError, ErrorCode, errorName, type StreamError } from '../http2/errors.ts';
 import type { Session } from '../session/session.ts';
+import type { RecordFlood } from '../transport/errors.ts';
 import { reportBug } from './bugreport.ts';
 import type { RelayContext } from './context.ts';
 import { FloodReport } from './floodreport.ts';
@@ -62,20 +63,23 @@ export class UpstreamConnection implements ConnectionHandler {
     const { wire, connection } = this;
     const leaveLog =
       dialled.session && context.frameLogging.join(dialled.session, connection, dialled.remote);
-    wire.onDrain = () => {
+    const onDrain = (): void => {
       connection.drained();
       upstream.room();
     };
-    wire.onClose = (reason, detail, flood) => {
+    const onClose = (reason: string, detail: string, flood?: RecordFlood): void => {
       if (flood !== undefined) this.#floods.connection(flood, detail);
       leaveLog?.();
       this.#closed(reason, detail);
     };
-    wire.onData = (octets) => {
+    const onData = (octets: Buffer): void => {
       bytesIn.value += octets.length;
       if (recordsIn !== undefined) recordsIn.value++;
       context.turn.receive(connection, octets);
     };
+    wire.onDrain = onDrain;
+    wire.onClose = onClose;
+    wire.onData = onData;
   }
 
   #closed(reason: string, detail: string): void {

@@ -12,6 +12,8 @@ export interface Wire extends ByteSink {
   readonly backlog: number;
   /** The other end has left a heartbeat unanswered for a while: nothing new should be put on it. */
   readonly silent: boolean;
+  // A function literal assigned to a property is made in V8's old space, and with it all that it knows of outlives every
+  // scavenge: name the function first. test/integration/scavenged.test.ts holds it.
   /** Octets that came; valid until it returns. Set last: it may start the reading. */
   set onData(listener: (octets: Buffer) => void);
   /** There is room again after a `write` that returned false. */

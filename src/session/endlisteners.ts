@@ -1,3 +1,4 @@
+import { Roster } from '../lifecycle/roster.ts';
 import type { SessionReason } from './event.ts';
 
 /** What somebody wants to hear of the way down of a session; each is called once at most. */
@@ -13,7 +14,7 @@ export interface EndListener {
 /** Who is told of a session's way down: its connections, above all. One that throws keeps the others from nothing. */
 export class EndListeners {
   readonly #failed: (error: unknown) => void;
-  readonly #listeners = new Set<EndListener>();
+  readonly #listeners = new Roster<EndListener>();
 
   constructor(failed: (error: unknown) => void) {
     this.#failed = failed;
@@ -39,7 +40,7 @@ export class EndListeners {
 
   /** Calls all that are there now and still there then, until `isOver` says that there is nothing more to hear. */
   tell(call: (listener: EndListener) => void, isOver: () => boolean): void {
-    for (const listener of [...this.#listeners]) {
+    for (const listener of this.#listeners) {
       if (isOver()) return;
       if (this.#listeners.has(listener)) this.tellOne(call, listener);
     }

@@ -493,7 +493,7 @@ function peerUpstream(
   const address: ListenAddress = { kind: 'tcp', host, port };
   const remote = formatAddress(address);
   const { service } = route;
-  const listening = new WeakMap<UpstreamConnection, () => void>();
+  const listening = new Map<UpstreamConnection, () => void>();
   return new Upstream(context, {
     name: `${service} at ${remote}`,
     kind: 'session',
@@ -528,6 +528,7 @@ function peerUpstream(
     onClosed: (to, reason, detail) => {
       if (to.session === undefined) return;
       listening.get(to)?.();
+      listening.delete(to);
       sessions.closed(to.session, remote, reason as CloseReason, detail);
     },
   });

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../clock/clock.ts';
 import type { CryptoProvider } from '../crypto/provider.ts';
 import type { LocalIdentity } from '../identity/local.ts';
+import { Roster } from '../lifecycle/roster.ts';
 import { Admission, addressKey, type HalfOpen } from './admission.ts';
 import type { SecureChannel } from './channel.ts';
 import { ConnectionLife, type ConnectionListener } from './connectionlife.ts';
@@ -69,7 +70,7 @@ export class Acceptor {
   readonly #tooOften: RefusalTally;
   readonly #noPlace: RefusalTally;
   readonly #turnstile = new Turnstile();
-  readonly #drivers = new Set<HandshakeDriver>();
+  readonly #drivers = new Roster<HandshakeDriver>();
   #closed = false;
 
   constructor(options: AcceptorOptions) {
@@ -115,7 +116,7 @@ export class Acceptor {
   /** Refuses what is half-open and everything that comes; channels that are up live on. */
   close(): void {
     this.#closed = true;
-    for (const driver of [...this.#drivers]) {
+    for (const driver of this.#drivers) {
       driver.abort(new HandshakeError('shutting-down', 'This sidecar shuts down'));
     }
   }
@@ -136,17 +137,7 @@ export class Acceptor {
   ): void {
     const { clock, onChannel, onTransition } = this.#options;
     const machine = this.#responder();
-    let driver: HandshakeDriver | undefined;
-    const halfOpen: HalfOpen = {
-      address,
-      get busy() {
-        return driver?.busy === true;
-      },
-      evict: () =>
-        driver?.abort(
-          new HandshakeError('half-open-evicted', 'Too many unfinished handshakes: it gave way to another'),
-        ),
-    };
+    const halfOpen = new Entrant(address);
     if (!this.#admission.enter(halfOpen)) {
       drop(socket);
       this.#noPlace.add('', (count) => refused(noPlace(count), false, count));
@@ -160,10 +151,10 @@ export class Acceptor {
       listener: onTransition,
     });
     const over = (wasted: boolean): void => {
-      if (driver !== undefined) this.#drivers.delete(driver);
+      if (halfOpen.driver !== undefined) this.#drivers.delete(halfOpen.driver);
       this.#admission.leave(halfOpen, wasted);
     };
-    driver = new HandshakeDriver({
+    const driver = new HandshakeDriver({
       socket,
       life,
       machine,
@@ -180,6 +171,7 @@ export class Acceptor {
         refused(error, true);
       },
     });
+    halfOpen.driver = driver;
     this.#drivers.add(driver);
   }
 
@@ -201,6 +193,26 @@ export class Acceptor {
       overloaded: lagMs && ((kind) => lagMs() > handshake.maxEventLoopLagMs * LAG_FACTORS[kind]),
       tickets,
     });
+  }
+}
+
+/** A connection that has a place among those whose handshakes are not finished. */
+class Entrant implements HalfOpen {
+  readonly address: string;
+  driver: HandshakeDriver | undefined;
+
+  constructor(address: string) {
+    this.address = address;
+  }
+
+  get busy(): boolean {
+    return this.driver?.busy === true;
+  }
+
+  evict(): void {
+    this.driver?.abort(
+      new HandshakeError('half-open-evicted', 'Too many unfinished handshakes: it gave way to another'),
+    );
   }
 }
 

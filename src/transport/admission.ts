@@ -1,5 +1,6 @@
 import { isIPv6 } from 'node:net';
 import type { Clock } from '../clock/clock.ts';
+import { Roster } from '../lifecycle/roster.ts';
 import type { HandshakeLimits } from './limits.ts';
 
 /** Addresses that are remembered at most; those of which nothing needs to be are forgotten first. */
@@ -19,7 +20,7 @@ interface Origin {
   /** ... as counted at this monotonic time. */
   wastedAt: number;
   /** Handshakes that are not finished, in the order of their beginning. */
-  readonly halfOpen: Set<HalfOpen>;
+  readonly halfOpen: Roster<HalfOpen>;
 }
 
 /** A handshake that has been let in. */
@@ -43,7 +44,7 @@ export class Admission {
   readonly #limits: HandshakeLimits;
   readonly #clock: Clock;
   /** In the order of their beginning. */
-  readonly #halfOpen = new Map<HalfOpen, Origin>();
+  readonly #halfOpen = new Roster<HalfOpen>();
   readonly #origins = new Map<string, Origin>();
 
   constructor(limits: HandshakeLimits, clock: Clock) {
@@ -76,21 +77,20 @@ export class Admission {
     if (halfOpen.size >= maxHalfOpenPerAddress && !this.#evictOldest(halfOpen)) return false;
     if (
       this.#halfOpen.size >= maxHalfOpen &&
-      !this.#evictOldest(this.#halfOpen.keys()) &&
+      !this.#evictOldest(this.#halfOpen) &&
       !this.#evictWorse(origin)
     ) {
       return false;
     }
-    this.#halfOpen.set(handshake, origin);
+    this.#halfOpen.add(handshake);
     halfOpen.add(handshake);
     return true;
   }
 
   /** The handshake is over. `wasted`: by its peer's doing it came to nothing. A second call does nothing. */
   leave(handshake: HalfOpen, wasted: boolean): void {
-    const origin = this.#halfOpen.get(handshake);
-    if (origin === undefined) return;
-    this.#halfOpen.delete(handshake);
+    if (!this.#halfOpen.delete(handshake)) return;
+    const origin = this.#originOf(handshake.address); // it is kept as long as it has a handshake
     origin.halfOpen.delete(handshake);
     if (!wasted) return;
     const now = this.#clock.monotonic();
@@ -112,7 +112,8 @@ export class Admission {
   #evictWorse(than: Origin): boolean {
     const now = this.#clock.monotonic();
     let worst: Origin | undefined;
-    for (const origin of this.#halfOpen.values()) {
+    for (const { address } of this.#halfOpen) {
+      const origin = this.#originOf(address);
       const more = moreWasted(origin, than, now);
       const places = origin.halfOpen.size;
       if (more < 0 || (more === 0 && places <= 2 * (than.halfOpen.size + 1))) continue;
@@ -120,7 +121,7 @@ export class Admission {
         worst === undefined || (moreWasted(origin, worst, now) || places - worst.halfOpen.size) > 0;
       if (isWorst) worst = origin;
     }
-    const [oldest] = worst?.halfOpen ?? [];
+    const oldest = worst?.halfOpen.oldest;
     if (oldest === undefined) return false;
     this.leave(oldest, false);
     oldest.evict();
@@ -133,7 +134,7 @@ export class Admission {
     const now = this.#clock.monotonic();
     if (this.#origins.size >= MAX_ORIGINS) this.#forget(now);
     const tokens = this.#limits.burstPerAddress;
-    const origin = { tokens, at: now, wasted: 0, wastedAt: now, halfOpen: new Set<HalfOpen>() };
+    const origin = { tokens, at: now, wasted: 0, wastedAt: now, halfOpen: new Roster<HalfOpen>() };
     this.#origins.set(address, origin);
     return origin;
   }

@@ -106,9 +106,14 @@ export class SecureChannel {
     this.#limits = limits;
     this.#onUp = onUp;
     const tally = { recordsIn: 0, recordsOut: 0 };
-    this.#out = new RecordOutput(socket, established.send, clock, limits, tally);
-    this.#out.onRekey = (cause) => this.onRekey?.('send', cause);
-    this.#out.onExhausted = (detail) => this.#finish('key-exhausted', detail);
+    this.#out = new RecordOutput(
+      {
+        ...{ socket, cipher: established.send, clock, limits },
+        onRekey: (cause) => this.onRekey?.('send', cause),
+        onExhausted: (detail) => this.#finish('key-exhausted', detail),
+      },
+      tally,
+    );
     this.#in = new RecordInput(
       {
         ...{ cipher: established.receive, clock, limits, tickets: this.#tickets },
@@ -134,6 +139,7 @@ export class SecureChannel {
     socket.on('close', () => this.#finish('truncated', 'The connection ended without CLOSE'));
   }
 
+  // Name the listeners before you set them, as Wire says.
   /** Called with each DATA record's payload, which is valid until it returns. Setting it starts the reading. */
   set onData(listener: (plaintext: Buffer) => void) {
     const first = this.#in.onData === undefined;

@@ -55,6 +55,8 @@ export class ConnectionLife {
   readonly direction: 'inbound' | 'outbound';
   readonly remoteAddress: string;
   readonly remotePort: number;
+  /** The session that it belongs to, once that is known. */
+  sessionId: string | undefined;
   readonly #clock: Clock;
   readonly #listener: ConnectionListener | undefined;
   readonly #lifecycle: Lifecycle<ConnectionState>;

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock, TimerHandle } from '../clock/clock.ts';
-import { SecureChannel } from './channel.ts';
+import { type CloseListener, SecureChannel } from './channel.ts';
 import type { ConnectionLife } from './connectionlife.ts';
 import { HandshakeError, type HandshakeErrorCode } from './errors.ts';
 import { asHandshakeError, type Established, type HandshakeMachine } from './handshake.ts';
@@ -96,12 +96,13 @@ export class HandshakeDriver {
     }
     const own = Buffer.from(chunk); // the chunk is the socket's
     socket.pause();
-    this.#queued = () => {
+    const step = (): void => {
       this.#queued = undefined;
       this.#step(own);
       if (!this.#over) socket.resume();
     };
-    turnstile.pass(this.#queued);
+    this.#queued = step;
+    turnstile.pass(step);
   };
 
   #step(chunk: Buffer): void {
@@ -137,7 +138,7 @@ export class HandshakeDriver {
     this.#detach();
     const channel = new SecureChannel(socket, life, established, clock, limits.records, () => this.#up());
     this.#channel = channel;
-    channel.onClose = (reason, detail) => {
+    const onClose: CloseListener = (reason, detail) => {
       const hint =
         established.role === 'initiator' && reason === 'truncated'
           ? ': it may have refused our identity'
@@ -148,6 +149,7 @@ export class HandshakeDriver {
         }),
       );
     };
+    channel.onClose = onClose;
     if (established.role === 'initiator') {
       socket.cork();
       if (send !== undefined) socket.write(send);

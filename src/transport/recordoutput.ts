@@ -13,15 +13,23 @@ const LARGE = 32 * 1024;
 /** A record without a payload. */
 const NO_PAYLOAD = Buffer.alloc(RECORD_HEADER);
 
+export interface RecordOutputOptions {
+  readonly socket: Socket;
+  readonly cipher: CipherState;
+  readonly clock: Clock;
+  readonly limits: RecordLimits;
+  /** Our direction has changed its key. */
+  readonly onRekey: (cause: RekeyCause) => void;
+  /** The key may seal nothing more, and nothing was sealed. Called once, in a turn of its own. */
+  readonly onExhausted: (detail: string) => void;
+}
+
 /** The sending half of a channel: seals records, writes them to the socket, and changes the key in time. */
 export class RecordOutput {
-  /** Our direction has changed its key. */
-  onRekey: ((cause: RekeyCause) => void) | undefined;
-  /** The key may seal nothing more, and nothing was sealed. Called once, in a turn of its own. */
-  onExhausted: ((detail: string) => void) | undefined;
   /** How many records were sealed; set anew by whoever keeps count. */
   tally: { recordsOut: number };
 
+  readonly #options: RecordOutputOptions;
   readonly #socket: Socket;
   readonly #clock: Clock;
   readonly #limits: RecordLimits;
@@ -39,14 +47,10 @@ export class RecordOutput {
   #keySince: number;
   #rekeyTimer: TimerHandle;
 
-  constructor(
-    socket: Socket,
-    cipher: CipherState,
-    clock: Clock,
-    limits: RecordLimits,
-    tally: { recordsOut: number },
-  ) {
+  constructor(options: RecordOutputOptions, tally: { recordsOut: number }) {
+    const { socket, cipher, clock, limits } = options;
     this.tally = tally;
+    this.#options = options;
     this.#socket = socket;
     this.#clock = clock;
     this.#limits = limits;
@@ -155,7 +159,7 @@ export class RecordOutput {
   #exhausted(): void {
     if (this.#ended) return;
     this.#ended = true;
-    setImmediate(() => this.onExhausted?.('This end has not changed its key in time'));
+    setImmediate(() => this.#options.onExhausted('This end has not changed its key in time'));
   }
 
   get #backlogged(): boolean {
@@ -171,7 +175,7 @@ export class RecordOutput {
     this.tally.recordsOut++;
     this.#socket.write(this.#writer.keyUpdate());
     this.#keySince = this.#clock.monotonic();
-    this.onRekey?.(cause);
+    this.#options.onRekey(cause);
   }
 
   readonly #keyIsOld = (): void => {

@@ -1,9 +1,11 @@
+import { Roster } from '../lifecycle/roster.ts';
+
 /**
  * Lets one step of a handshake through a turn of the event loop. A step costs as much CPU as a hundred calls; without this
  * all that arrive together would be done in a row, and every session that is up would wait for them.
  */
 export class Turnstile {
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Roster<() => void>();
   #busy = false;
 
   /** Runs the step now if it is the turn's first, else in a later turn, in the order of coming. It must not throw. */
@@ -23,7 +25,7 @@ export class Turnstile {
   }
 
   readonly #turn = (): void => {
-    const [step] = this.#waiting;
+    const step = this.#waiting.oldest;
     this.#busy = step !== undefined;
     if (step === undefined) return;
     this.#waiting.delete(step);

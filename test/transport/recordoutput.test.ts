@@ -11,7 +11,14 @@ it('a writer that was told to wait is told so until the socket has drained, howe
   const socket = { writableLength: 0, writableNeedDrain: false, write: () => true };
   const [cipher] = cipherPair();
   const tally = { recordsOut: 0 };
-  const output = new RecordOutput(socket as unknown as Socket, cipher, new FakeClock(), records, tally);
+  const output = new RecordOutput(
+    {
+      ...{ socket: socket as unknown as Socket, cipher, clock: new FakeClock(), limits: records },
+      onRekey: () => expect.unreachable('no rekey is due'),
+      onExhausted: () => expect.unreachable('the key is new'),
+    },
+    tally,
+  );
   const write = (): boolean => output.write(takeBuffer(RECORD_BUFFER), 5, 105);
   expect(write()).toBe(true);
 
