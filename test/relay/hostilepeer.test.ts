@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { ALERT, CLOSE, DATA, KEY_UPDATE, NEW_TICKET, PING, PONG } from '../../src/transport/record.ts';
-import { decodeTicket, type Ticket } from '../../src/transport/ticket.ts';
+import { decodeTicket, encodeTicket, type Ticket } from '../../src/transport/ticket.ts';
 import { Mulberry } from '../harness/seeded.ts';
+import { Office } from '../transport/office.ts';
 import { gone, Rogue, shakeHands } from '../transport/wire.ts';
-import { type Side, type Sides, sides } from './peersides.ts';
+import { type End, type Side, type Sides, sides } from './peersides.ts';
 
 // A peer whose certificate is good and whose manners are not: whatever it does, a side keeps its books.
 
@@ -34,9 +35,9 @@ const STEPS: readonly Step[] = [
 ];
 
 /** What the metrics say of connections, all together. */
-const counted = ({ metrics }: Side): number =>
-  ['handshaking', 'open', 'draining'].reduce(
-    (sum, state) => sum + metrics.peerConnections.of('inbound', state).value,
+const counted = ({ metrics }: Side, direction: 'inbound' | 'outbound' = 'inbound'): number =>
+  ['connecting', 'handshaking', 'open', 'draining'].reduce(
+    (sum, state) => sum + metrics.peerConnections.of(direction, state).value,
     metrics.connectionsOpen.of('peer').value,
   );
 
@@ -88,4 +89,46 @@ describe('a peer without manners', () => {
       expect(await rig.greeter.said('session.created')).toHaveLength(manager.getStats().created);
     },
   );
+
+  it.each([3, 4])('whom we have called does not either: seed %i', async (seed) => {
+    const rig = await sides();
+    const dice = new Mulberry(seed);
+    const office = new Office();
+    const port = await rig.listen((socket) => {
+      socket.on('error', () => {});
+      const machine = rig.responder(office);
+      socket.on('data', function shake(chunk: Buffer) {
+        const step = machine.receive(chunk);
+        if (step?.send !== undefined) socket.write(step.send);
+        if (step?.established === undefined) return;
+        socket.off('data', shake);
+        const rogue = new Rogue(socket, step.established, step.rest);
+        const waits = dice.below(3) > 0 ? rogue.records.next() : Promise.resolve(); // for its turn
+        void waits.then(() => {
+          for (let n = dice.below(4); n > 0; n--) {
+            const { id } = office.issue(rogue.established, rogue.established);
+            rogue.send(NEW_TICKET, encodeTicket({ id, idleSeconds: 60, absoluteSeconds: dice.below(600) }));
+          }
+          for (let n = dice.below(4); n >= 0 && !socket.destroyed; n--) dice.pick(STEPS)(rogue, dice);
+          setTimeout(() => socket.destroy(), dice.below(3));
+        });
+      });
+    });
+    for (let n = 0; n < SCRIPTS / 2; n++) {
+      const end = await rig.dial(port).catch((error: unknown) => error);
+      if (end instanceof Error) expect(end).toMatchObject({ code: 'handshake-refused' });
+      else await expect.poll(() => (end as End).channel.closed, { timeout: 20_000, interval: 2 }).toBe(true);
+    }
+    expect(counted(rig.web, 'outbound')).toBe(0);
+    const { manager } = rig.web.sessions;
+    expect(manager.getSessionsByLastUsed(({ connections }) => connections > 0)).toEqual([]);
+    const closed = await rig.web.said('connection.closed');
+    const failed = await rig.web.said('handshake.failed');
+    const reasons = [...closed, ...failed].map((event) => ('reason' in event ? event.reason : ''));
+    expect(new Set(reasons)).not.toContain('internal-error');
+    expect(closed).toHaveLength((await rig.web.said('connection.opened')).length);
+    expect(await rig.web.said('session.resumed')).not.toEqual([]);
+    rig.clock.advance(3_600_000);
+    expect(manager.size).toBe(0);
+  });
 });

@@ -18,6 +18,7 @@ import {
 } from '../../src/transport/limits.ts';
 import { XX } from '../../src/transport/mode.ts';
 import { MAX_LENGTH } from '../../src/transport/record.ts';
+import { Responder, type TicketOffice } from '../../src/transport/responder.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
 import { type IdentityOptions, makeTrust, type Trust } from '../harness/trust.ts';
 import { Queue } from '../transport/wire.ts';
@@ -64,8 +65,12 @@ export interface Sides {
   /** What came in at greeter. */
   readonly came: Queue<End>;
   readonly port: number;
-  /** Dials as web's egress does. */
-  dial(): Promise<End>;
+  /** Dials as web's egress does: greeter, or whoever listens at another port. */
+  dial(port?: number): Promise<End>;
+  /** Listens for web's connections by hand. */
+  listen(onSocket: (socket: Socket) => void): Promise<number>;
+  /** Greeter's handshakes by hand. */
+  responder(tickets: TicketOffice): Responder;
   /** A plain TCP connection to greeter. */
   raw(): Promise<Socket>;
   /** A peer to greeter that does its handshake by hand. */
@@ -115,29 +120,25 @@ export async function sides(options: SidesOptions = {}): Promise<Sides> {
     return { sessions, blocks, now, said, metrics: context.metrics };
   };
   const [web, greeter] = await Promise.all([side('web', crypto), side('greeter', options.crypto ?? crypto)]);
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
-    sockets.add(socket);
-    acceptor.accept(socket);
-  });
   const came = new Queue<End>();
   const acceptor = greeter.sessions.acceptor((peer) => came.push(hold(greeter, peer)));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  ends.push(() => {
-    acceptor.close();
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  const { port } = server.address() as AddressInfo;
+  ends.push(() => acceptor.close());
+  const port = await listen((socket) => acceptor.accept(socket));
   const { spiffeId } = greeter.now.identity;
   return {
     ...{ clock, trust, web, greeter, came, port },
-    dial: async () => {
-      const { wire, session, remote } = await web.sessions.dial(SERVICE, '127.0.0.1', port, spiffeId);
+    dial: async (to = port) => {
+      const { wire, session, remote } = await web.sessions.dial(SERVICE, '127.0.0.1', to, spiffeId);
       return hold(web, { channel: wire as SecureChannel, session: session as Session, remote });
     },
+    listen,
     raw: () => rawSocket(port),
+    responder: (tickets) =>
+      new Responder({
+        ...{ crypto, modes: [XX], staticKey: crypto.generateX25519(), identity: greeter.now.identity },
+        ...{ bundle: trust.bundle, now: () => clock.now(), limits: DEFAULT_HANDSHAKE_LIMITS },
+        ...{ maxRecord: MAX_LENGTH, instance: undefined, tickets },
+      }),
     initiator: (overrides = {}) =>
       new Initiator({
         ...{ crypto, modes: [XX], staticKey: crypto.generateX25519(), identity: web.now.identity },
@@ -145,6 +146,21 @@ export async function sides(options: SidesOptions = {}): Promise<Sides> {
         ...{ maxRecord: MAX_LENGTH, instance: undefined, expectedPeer: spiffeId, ...overrides },
       }),
   };
+}
+
+async function listen(onSocket: (socket: Socket) => void): Promise<number> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    onSocket(socket);
+  });
+  ends.push(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
 }
 
 async function rawSocket(port: number): Promise<Socket> {

@@ -250,7 +250,7 @@ export async function shakeHands(socket: Socket, machine: Initiator): Promise<Es
   });
 }
 
-/** The initiator's end of an established connection, without any manners. */
+/** One end of an established connection, without any manners. */
 export class Rogue {
   readonly socket: Socket;
   readonly established: Established;
@@ -259,7 +259,8 @@ export class Rogue {
   onRecord: (type: number, payload: Buffer) => void = () => {};
   readonly records = new Queue<{ type: number; payload: Buffer }>();
 
-  constructor(socket: Socket, established: Established) {
+  /** `rest` is what came with the last message of the handshake. */
+  constructor(socket: Socket, established: Established, rest: Buffer = Buffer.alloc(0)) {
     this.socket = socket;
     this.established = established;
     this.writer = new RecordWriter(established.send, DEFAULT_RECORD_LIMITS);
@@ -271,6 +272,7 @@ export class Rogue {
       },
     };
     const reader = new RecordReader(established.receive, DEFAULT_RECORD_LIMITS, sink, () => 0);
+    reader.push(rest);
     socket.on('data', (chunk: Buffer) => reader.push(chunk));
   }
 
