@@ -29,6 +29,13 @@ export function overridableKeys(): Array<{ variable: string; pointer: string; no
   return found;
 }
 
+/** Takes those out of the environment that may hold a password: a diagnostic report of Node.js shows all of it. */
+export function forgetPasswords(environment: NodeJS.ProcessEnv = process.env): void {
+  for (const { variable, node } of overridableKeys()) {
+    if (node['x-kind'] === 'redis-url') delete environment[variable];
+  }
+}
+
 /** A variable's text as the file would have it. What does not fit stays text, and the check refuses it. */
 function scalar(text: string, { type }: SchemaNode): unknown {
   const types = [type].flat();

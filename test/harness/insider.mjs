@@ -3,6 +3,7 @@
  * knows, and leaves no copy of it in memory:
  *
  * - TEST_INSIDER_FILE: on SIGUSR2, when garbage has been collected, what memory is in use; a line of JSON each time
+ * - TEST_INSIDER_FILE.report: Node's diagnostic report then, if TEST_INSIDER_REPORT is set
  * - TEST_INSIDER_FILE.keys: every private key as it is made, and the random bytes that JavaScript asks for:
  *   kind u8 | length u16 | bytes
  */
@@ -20,6 +21,10 @@ process.on('SIGUSR2', async () => {
   for (let n = 0; n < COLLECTIONS; n++) {
     globalThis.gc();
     await turn();
+  }
+  if (process.env.TEST_INSIDER_REPORT) {
+    process.report.excludeNetwork = true; // names of addresses would be looked up
+    appendFileSync(`${file}.report`, JSON.stringify(process.report.getReport()));
   }
   appendFileSync(file, `${JSON.stringify(process.memoryUsage())}\n`);
 });

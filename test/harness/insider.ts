@@ -36,6 +36,11 @@ export class Insider {
     }
   }
 
+  /** Node's diagnostic reports, one for each collection, if the process was started with TEST_INSIDER_REPORT. */
+  reports(): Promise<string> {
+    return readFile(`${this.#file}.report`, 'utf8');
+  }
+
   /** Private keys that the process has made, PKCS #8 in DER, and what JavaScript has drawn of random bytes, in order. */
   async keys(): Promise<Array<{ kind: 'key' | 'random'; bytes: Buffer }>> {
     const told = await readFile(`${this.#file}.keys`);

@@ -79,6 +79,12 @@ export class Secrets {
     return found;
   }
 
+  /** All that are in some text. */
+  findInText(text: string): string[] {
+    const bytes = Buffer.from(text);
+    return [...this.#within(bytes, bytes.length)].map(([{ secret, form }]) => `${secret}, ${form}`);
+  }
+
   *#within(window: Buffer, length: number): Iterable<[Needle, number]> {
     const begins = this.#begins;
     for (let at = 0; at <= length - PREFIX; at++) {
@@ -113,6 +119,12 @@ function formsOf(raw: Buffer): Record<string, Buffer> {
     'HEX in capitals': Buffer.from(raw.toString('hex').toUpperCase(), 'latin1'),
     base64: text('base64').subarray(0, -2), // what the next bytes do not change
     base64url: text('base64url').subarray(0, -2),
+    'as buffers are inspected': Buffer.from(
+      (raw.toString('hex').match(/../g) as string[]).join(' '),
+      'latin1',
+    ),
+    'numbers, as arrays are inspected': Buffer.from([...raw].join(', '), 'latin1'),
+    'numbers, as JSON has them': Buffer.from([...raw].join(','), 'latin1'),
     'hex in UTF-16': Buffer.from(raw.toString('hex'), 'utf16le'),
   };
   if (raw.length === 32) {

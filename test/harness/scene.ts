@@ -140,6 +140,12 @@ export class Scene {
     );
   }
 
+  /** Node's diagnostic report of the sidecar. */
+  async report(): Promise<string> {
+    await this.collect();
+    return this.#insider.reports();
+  }
+
   async collect(): Promise<void> {
     await this.#insider.collect(this.sidecar);
   }

@@ -17,6 +17,8 @@ export async function run(file: string): Promise<void> {
   holdNewSpace();
   const configFile = resolve(file);
   const config = await loadConfig(configFile);
+  const { forgetPasswords } = await import('../../config/environment.ts');
+  forgetPasswords();
   const configSha256 = createHash('sha256')
     .update(await readFile(configFile))
     .digest('hex');
