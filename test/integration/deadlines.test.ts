@@ -125,6 +125,11 @@ describe('a deadline that the route gives', () => {
       await answerOf(client.grpc('/shop.Raw/Quick', { 'grpc-timeout': own }).end());
       expect(fieldOf(app.requests.at(-1)?.headers ?? [], 'grpc-timeout')).toBe(own);
     }
+    // One that has not waited: as the plan of its headers has it.
+    await answerOf(client.grpc('/shop.Raw/Quick').end());
+    expect(parseTimeout(fieldOf(app.requests.at(-1)?.headers ?? [], 'grpc-timeout'))).toBeLessThanOrEqual(
+      1_000,
+    );
     await answerOf(client.request({ ':path': '/' }));
     expect(fieldOf(app.requests.at(-1)?.headers ?? [], 'grpc-timeout')).toBeUndefined();
   });
