@@ -6,6 +6,7 @@ import {
   type ConfigFile,
   ingressTo,
   merge,
+  type SidecarFiles,
   type SidecarProcess,
   startPair,
   World,
@@ -72,10 +73,13 @@ describe('three endpoints', () => {
       await world.app({ name: 'b' }),
       await world.app({ name: 'c' }),
     ];
-    const start = (i: number, listen: string): Promise<SidecarProcess> => {
-      const address = (apps[i] as (typeof apps)[0]).address;
-      return world.sidecar('greeter', merge(ingressTo(world, address), { ingress: { listen } }));
+    // Each time their common identity is issued anew: not while another one starts.
+    const configure = (i: number, listen: string): Promise<SidecarFiles> => {
+      const { address } = apps[i] as (typeof apps)[0];
+      return world.configure('greeter', merge(ingressTo(world, address), { ingress: { listen } }));
     };
+    const start = async (i: number, listen: string): Promise<SidecarProcess> =>
+      world.run('greeter', await configure(i, listen));
     const ends: SidecarProcess[] = [];
     for (let i = 0; i < 3; i++) ends.push(await start(i, '127.0.0.1:0'));
     const addresses = ends.map(({ ingress }) => ingress);
@@ -106,7 +110,9 @@ describe('three endpoints', () => {
 
     await Promise.all(ends.map((end) => end.kill()));
     await expect.poll(() => codes.size, { timeout: 20_000 }).toBeGreaterThan(1);
-    await Promise.all(addresses.map((address, i) => start(i, address)));
+    const files: SidecarFiles[] = [];
+    for (const [i, address] of addresses.entries()) files.push(await configure(i, address));
+    await Promise.all(files.map((each) => world.run('greeter', each)));
     await used();
     over = true;
     await Promise.all(callers);
