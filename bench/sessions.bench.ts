@@ -8,7 +8,12 @@ import type { Session } from '../src/session/session.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
 import type { SecureChannel } from '../src/transport/channel.ts';
 import { XX } from '../src/transport/mode.ts';
-import { type NewTicket, TICKETS_A_HANDSHAKE, TICKETS_A_SESSION } from '../src/transport/ticket.ts';
+import {
+  type NewTicket,
+  type Resumable,
+  TICKETS_A_HANDSHAKE,
+  TICKETS_A_SESSION,
+} from '../src/transport/ticket.ts';
 import { makeTrust } from '../test/harness/trust.ts';
 
 const SESSIONS = 100_000;
@@ -132,7 +137,8 @@ class End {
     });
     session.attach();
     const peerInstance = Buffer.alloc(8, n).toString('hex');
-    const resumable = { session: { id, key }, peer, foundedIn: XX, peerMaxRecord: 65_535, peerInstance };
+    const from = { peer, identity: own, bundleGeneration: 1, foundedIn: XX };
+    const resumable: Resumable = { ...from, session: { id, key }, peerMaxRecord: 65_535, peerInstance };
     const spot = initiator
       ? Buffer.from(`service-${n}.shop 127.0.0.1 15008 ${peer.spiffeId}`).toString()
       : undefined;
