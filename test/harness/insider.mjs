@@ -4,7 +4,7 @@
  *
  * - TEST_INSIDER_FILE: on SIGUSR2, when garbage has been collected, what memory is in use; a line of JSON each time
  * - TEST_INSIDER_FILE.report: Node's diagnostic report then, if TEST_INSIDER_REPORT is set
- * - TEST_INSIDER_FILE.keys: every private key as it is made, and the random bytes that JavaScript asks for:
+ * - TEST_INSIDER_FILE.keys, if TEST_INSIDER_KEYS is set (a full collection for each key): every private key as it is made, and the random bytes that JavaScript asks for:
  *   kind u8 | length u16 | bytes
  */
 import crypto from 'node:crypto';
@@ -29,7 +29,10 @@ process.on('SIGUSR2', async () => {
   appendFileSync(file, `${JSON.stringify(process.memoryUsage())}\n`);
 });
 
+const tellsKeys = process.env.TEST_INSIDER_KEYS !== undefined;
+
 function tell(kind, bytes) {
+  if (!tellsKeys) return;
   appendFileSync(`${file}.keys`, Buffer.of(kind, bytes.length >> 8, bytes.length & 0xff));
   appendFileSync(`${file}.keys`, bytes);
 }
@@ -37,6 +40,7 @@ function tell(kind, bytes) {
 const { generateKeyPairSync } = crypto;
 crypto.generateKeyPairSync = (...args) => {
   const pair = generateKeyPairSync(...args);
+  if (!tellsKeys) return pair;
   globalThis.gc(); // the generator's job holds the key, and a collection during the export would wait for itself
   const der = pair.privateKey.export({ format: 'der', type: 'pkcs8' });
   tell(PKCS8, der);

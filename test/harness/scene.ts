@@ -82,7 +82,7 @@ export class Scene {
     const sidecar = await world.sidecar(
       'subject',
       merge(merge(side('subject', 'peer', toPeer), admin), subject),
-      merge(insider.start as ConfigFile, { env }),
+      merge(insider.start as ConfigFile, { env: { ...env, TEST_INSIDER_KEYS: 'yes' } }),
     );
     toPeer.target = peer.ingress;
     toSidecar.target = sidecar.ingress;

@@ -26,10 +26,10 @@ import {
 
 const CROWD = fileURLToPath(new URL('../harness/crowd.ts', import.meta.url));
 const BUDGET = 4096; // bytes a session (design, section 11)
-const SESSIONS = 2_000;
-const WARM_UPS = 200;
+const SESSIONS = 10_000;
+const WARM_UPS = 500;
 /** So many of them are seen to be what they are counted as. */
-const RESUMED = 100;
+const RESUMED = 500;
 const PEERS = 4;
 const DAY = 24 * 3_600_000;
 
