@@ -26,6 +26,7 @@ const TICKET = 16; // in mode 2
 export const MODE_AT = 5; // in CLIENT_HELLO
 const RESUMPTION = 2; // mode
 export const RETRY = 2; // frame type
+const HELLO_BEGINS = 0x48; // 'H'
 const FRAME_HEADER = 3; // type u8, length u16
 const RECORD_HEADER = 2; // length u16
 
@@ -83,7 +84,9 @@ export class Splitter {
 
   #next(): 'hello' | 'frame' | 'record' {
     const { hello, frame } = this.#counts;
-    const again = this.#due.retried && hello === 1 && frame === 1;
+    // Who injects a RETRY does not have it seen. No frame begins like a hello; a record may.
+    const asked = this.#due.retried || (this.#due.frames.up > 1 && this.#bytes[0] === HELLO_BEGINS);
+    const again = hello === 1 && frame === 1 && asked;
     if (this.#direction === 'up' && (hello === 0 || again)) return 'hello';
     return frame < this.#due.frames[this.#direction] ? 'frame' : 'record';
   }

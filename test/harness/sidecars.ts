@@ -16,6 +16,7 @@ import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
 import { stringify } from 'yaml';
+import type { SvidFiles } from '../../src/identity/authority.ts';
 import { AuditFile } from './auditfile.ts';
 import { Greeter, type GreeterOptions } from './greeter.ts';
 import { type ClientOptions, TestClient } from './greeter-client.ts';
@@ -164,6 +165,8 @@ export class SidecarProcess {
 export class World {
   readonly dir: string;
   readonly trust: TrustFolder;
+  /** Issued once a name: sidecars that start at the same time would find the key of one and the SVID of another. */
+  readonly #issued = new Map<TrustFolder, Map<string, Promise<SvidFiles>>>();
 
   private constructor(dir: string, trust: TrustFolder) {
     this.dir = dir;
@@ -193,7 +196,7 @@ export class World {
   async configure(name: string, config: ConfigFile = {}, options: StartOptions = {}): Promise<SidecarFiles> {
     const { identity = name, trust = this.trust } = options;
     const folder = await mkdtemp(join(this.dir, `${name}-`));
-    const { svid, key, bundle } = await trust.issue(identity);
+    const { svid, key, bundle } = await this.#issue(trust, identity);
     const files = { config: join(folder, 'sidecar.yaml'), audit: join(folder, 'audit.jsonl') };
     const base: ConfigFile = {
       trustDomain: trust.trustDomain,
@@ -206,6 +209,14 @@ export class World {
       handshake: { maxEventLoopLag: '10s' },
     };
     await writeFile(files.config, stringify(merge(base, config), { aliasDuplicateObjects: false }));
+    return files;
+  }
+
+  #issue(trust: TrustFolder, identity: string): Promise<SvidFiles> {
+    const issued = this.#issued.get(trust) ?? new Map<string, Promise<SvidFiles>>();
+    this.#issued.set(trust, issued);
+    const files = issued.get(identity) ?? trust.issue(identity);
+    issued.set(identity, files);
     return files;
   }
 
