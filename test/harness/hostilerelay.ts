@@ -358,7 +358,9 @@ export class HostileRelay {
     const share = this.#random.random();
     lane.next = (record) => {
       setImmediate(() => link.destroy());
-      return [record.subarray(0, Math.floor(share * record.length))];
+      lane.send(record.subarray(0, Math.floor(share * record.length)));
+      lane.swallows = true; // what came with it would be taken for its rest
+      return [];
     };
   }
 
