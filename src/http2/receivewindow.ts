@@ -176,8 +176,9 @@ export class ReceiveWindow {
   }
 
   /**
-   * Which of the streams that are `open`, which is asked under pressure only, and of those that are over, have held octets for `stallMs` without passing any on; none
-   * while no more than `queueBytes` are held in all. Counts from when a call first saw them so.
+   * Which of the streams that are `open` (asked for under pressure only) and of those that are over have held octets for
+   * `stallMs` without passing any on; none while no more than `queueBytes` are held in all. Counts from when a call first
+   * saw them so.
    */
   stalled(open: () => Iterable<Stream>, now: number, stallMs: number): Stream[] {
     const before = this.#stalls;

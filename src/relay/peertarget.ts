@@ -160,7 +160,7 @@ export class PeerTarget implements CallTarget, WaitingPlace {
     if (candidates.some(({ healthy }) => !healthy)) {
       const healthy = candidates.filter((upstream) => upstream.healthy);
       if (healthy.length > 0) {
-        for (const upstream of candidates) if (!healthy.includes(upstream)) upstream.avoided();
+        for (const upstream of candidates) if (!upstream.healthy) upstream.avoided();
         candidates = healthy;
       }
     }
