@@ -5,7 +5,8 @@ const SLICE_MS = 2;
 
 /**
  * Calls `each` with every item, a slice a turn, the first before this returns; then `done`. For work whose items may be
- * all sessions. An item may have changed since: `each` looks. The process stays until it is done.
+ * all sessions. An item may have changed since: `each` looks. If it throws, the rest is done all the same. The process stays
+ * until it is done.
  */
 export function inSlices<T>(
   clock: Clock,
@@ -17,17 +18,22 @@ export function inSlices<T>(
   let release: (() => void) | undefined;
   const slice = (): void => {
     const until = clock.monotonic() + SLICE_MS;
-    do {
-      const next = left.next();
-      if (next.done === true) {
-        release?.();
-        done();
-        return;
+    let over = false;
+    try {
+      do {
+        const next = left.next();
+        if (next.done === true) over = true;
+        else each(next.value);
+      } while (!over && clock.monotonic() < until);
+    } finally {
+      if (!over) {
+        release ??= clock.hold();
+        clock.after(0, slice);
       }
-      each(next.value);
-    } while (clock.monotonic() < until);
-    release ??= clock.hold();
-    clock.after(0, slice);
+    }
+    if (!over) return;
+    release?.();
+    done();
   };
   slice();
 }

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ManagerShutDownError, SessionDisposedError } from '../../src/session/errors.ts';
+import { inSlices } from '../../src/session/slices.ts';
+import { FakeClock } from '../harness/fake-clock.ts';
 import { HOUR, MINUTE, SECOND, setUp } from './sessions.ts';
 
 const COUNT = 200;
@@ -136,4 +138,19 @@ describe('a session takes calls', () => {
     clock.advance(3 * HOUR);
     expect(session.takesCalls).toBe(true);
   });
+});
+
+it('an item that throws keeps no other from its turn, nor the work from its end', () => {
+  const clock = new FakeClock();
+  const seen: number[] = [];
+  let done = 0;
+  const each = (n: number): void => {
+    seen.push(n);
+    if (n === 2 || n === 3) throw new Error(`item ${n}`);
+  };
+  expect(() => inSlices(clock, [1, 2, 3, 4], each, () => done++)).toThrow('item 2');
+  expect(() => clock.advance(1)).toThrow('item 3');
+  clock.advance(1);
+  expect(seen).toEqual([1, 2, 3, 4]);
+  expect(done).toBe(1);
 });
