@@ -14,8 +14,7 @@ import { Readiness } from '../admin/readiness.ts';
 import { openAdapters } from '../audit/adapters/adapters.ts';
 import { Recorder } from '../audit/recorder.ts';
 import { type Clock, systemClock } from '../clock/clock.ts';
-import { formatAddress } from '../config/address.ts';
-import type { ListenAddress, PoolConfig, SidecarConfig } from '../config/config.ts';
+import type { SidecarConfig } from '../config/config.ts';
 import { loadCryptoProvider } from '../crypto/provider.ts';
 import { type LoadedIdentity, loadIdentity } from '../identity/load.ts';
 import { openRateLimits, type RateLimits } from '../limit/ratelimits.ts';
@@ -29,8 +28,6 @@ import { PeerTarget, type PeerTargetOptions } from '../relay/peertarget.ts';
 import { Revocation } from '../relay/revocation.ts';
 import { SessionPlaces } from '../relay/sessionplaces.ts';
 import { PeerSessions } from '../relay/sessions.ts';
-import { Upstream } from '../relay/upstream.ts';
-import type { UpstreamConnection } from '../relay/upstreamconnection.ts';
 import { Blocks } from '../session/blocks.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { Session } from '../session/session.ts';
@@ -38,8 +35,8 @@ import { EventLoopLag } from '../telemetry/eventlooplag.ts';
 import { type Logger, silentLogger } from '../telemetry/log.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { loadTracing } from '../telemetry/tracing.ts';
-import type { CloseReason } from '../transport/errors.ts';
 import { type EndShares, endShares } from './endshares.ts';
+import { peerUpstream } from './peerupstream.ts';
 
 export interface SidecarOptions {
   readonly config: SidecarConfig;
@@ -471,67 +468,6 @@ async function assemble(options: SidecarOptions): Promise<Parts> {
     apps,
     lag,
   };
-}
-
-function peerUpstream(
-  context: RelayContext,
-  {
-    sessions,
-    places,
-    pool,
-    onGone,
-  }: {
-    sessions: PeerSessions;
-    places: SessionPlaces;
-    pool: PoolConfig;
-    onGone: () => void;
-  },
-  route: { readonly service: string; readonly peer: string },
-  host: string,
-  port: number,
-): Upstream {
-  const address: ListenAddress = { kind: 'tcp', host, port };
-  const remote = formatAddress(address);
-  const { service } = route;
-  const listening = new Map<UpstreamConnection, () => void>();
-  return new Upstream(context, {
-    name: `${service} at ${remote}`,
-    kind: 'session',
-    maxConnections: pool.size,
-    waitMs: pool.waitTimeoutMs,
-    places,
-    reconnect: {
-      backoffMs: pool.backoffMs,
-      maxBackoffMs: pool.maxBackoffMs,
-      maxAttempts: pool.maxReconnectAttempts,
-      healthCheckMs: pool.healthCheckMs,
-    },
-    onHealth: (up, attempts, detail) => {
-      if (up) context.recorder.record({ type: 'endpoint.up', service, remote, attempts });
-      else context.recorder.record({ type: 'endpoint.down', service, remote, attempts, detail });
-      context.log.warn({ service, remote, attempts, up }, 'an endpoint has gone down or come back');
-    },
-    onGone,
-    dial: () => sessions.dial(route.service, host, port, route.peer),
-    onConnection: (to) => {
-      const { session } = to;
-      if (session === undefined) return;
-      listening.set(
-        to,
-        session.listen({
-          draining: (reason) => to.drain(reason),
-          disposed: () => to.end(session),
-          successorDue: (reason) => to.upstream.replace(to, reason),
-        }),
-      );
-    },
-    onClosed: (to, reason, detail) => {
-      if (to.session === undefined) return;
-      listening.get(to)?.();
-      listening.delete(to);
-      sessions.closed(to.session, remote, reason as CloseReason, detail);
-    },
-  });
 }
 
 function sha256Hex(octets: Uint8Array): string {
