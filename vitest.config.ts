@@ -1,6 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
+/** How long `expect.poll` waits: by itself a second, which a busy machine may need. */
+const PATIENCE = { poll: { timeout: 20_000 } };
+
 // `unit` has no processes and no timers of its own; `integration` uses real sockets and real sidecar
 // processes, which globalSetup builds first. The system suites (h2spec, nghttp2, Redis ...) are in
 // vitest.system.config.ts, because they need tools that npm does not install.
@@ -16,6 +19,7 @@ export default defineConfig({
           exclude: ['test/integration/**', 'test/system/**'],
           // Properties with hundreds of runs share busy machines.
           testTimeout: 60_000,
+          expect: PATIENCE,
         },
       },
       {
@@ -25,6 +29,7 @@ export default defineConfig({
           globalSetup: ['test/harness/build.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          expect: PATIENCE,
         },
       },
     ],

@@ -8,6 +8,8 @@ export default defineConfig({
     globalSetup: ['test/harness/build.ts'],
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    // A second, the default, is nothing on a busy machine.
+    expect: { poll: { timeout: 30_000 } },
     fileParallelism: false,
   },
 });

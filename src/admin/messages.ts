@@ -46,6 +46,11 @@ export interface StatusMessage {
   readonly memoryBytes: number;
   readonly eventLoopLagMs: number;
   readonly peersBlocked: number;
+  readonly identityRotations: number;
+  readonly identityRotatedAt: Timestamp | null;
+  readonly identityRefusal: string;
+  readonly identityRenewsAt: Timestamp | null;
+  readonly identityRenewalFailure: string;
 }
 
 export type DirectionName = 'DIRECTION_UNSPECIFIED' | 'INBOUND' | 'OUTBOUND';

@@ -1,11 +1,12 @@
 /**
- * HTTP for kubelets and Prometheus: /livez, /readyz, /startupz, /metrics. No secrets, no control. node:http is
+ * HTTP for kubelets and Prometheus: /livez, /readyz, /startupz, /metrics, /app-probe/... . No secrets, no control. node:http is
  * loaded by the first connection, and not by `import`: on Node 24 that loads node's WebSocket client too, 9 MiB.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { AppProbes } from './appprobes.ts';
 import { ConnectionCap } from './connectioncap.ts';
 import type { Readiness } from './readiness.ts';
 
@@ -13,7 +14,11 @@ export interface ProbesOptions {
   readonly readiness: Readiness;
   readonly metrics: Metrics;
   readonly log: Logger;
+  /** Probes of the app that are made for others; none without it. */
+  readonly apps?: AppProbes | undefined;
 }
+
+const APP_PROBE = '/app-probe/';
 
 const MAX_CONNECTIONS = 256;
 const MAX_HEADER = 8192; // octets
@@ -60,8 +65,15 @@ export class Probes {
       send(response, 405, 'only GET and HEAD\n');
       return;
     }
-    const { readiness, metrics } = this.#options;
-    switch ((request.url ?? '').split('?', 1)[0]) {
+    const { readiness, metrics, apps } = this.#options;
+    const path = (request.url ?? '').split('?', 1)[0] as string;
+    if (path.startsWith(APP_PROBE)) {
+      const result = await apps?.run(path.slice(APP_PROBE.length));
+      if (result === undefined) send(response, 404, 'probes.apps has no such probe\n');
+      else send(response, result.good ? 200 : 503, `${result.detail}\n`);
+      return;
+    }
+    switch (path) {
       case '/livez':
         // That it answers is what it says: the one event loop still turns.
         send(response, 200, 'ok\n');
@@ -70,7 +82,7 @@ export class Probes {
         sendPending(response, readiness.ready, readiness.pending);
         return;
       case '/startupz':
-        sendPending(response, readiness.started, readiness.pending);
+        sendPending(response, readiness.started, readiness.starting);
         return;
       case '/metrics': {
         const { contentType, body } = await metrics.render();

@@ -20,6 +20,7 @@ interface AdapterLifecycle {
 export interface MonitoringAdapter extends AdapterLifecycle {
   /** Appears in metrics and in audit events about the adapter; else the name of the module's file. */
   readonly name?: string;
+  /** Takes a batch, oldest event first. The events are frozen. */
   write(events: readonly AuditEvent[]): void | PromiseLike<void>;
 }
 
@@ -38,3 +39,17 @@ export interface AuditLineAdapter extends AdapterLifecycle {
 }
 
 export type AnyAuditAdapter = AuditAdapter | AuditLineAdapter;
+
+const MAX_NAME = 64;
+
+/** A user's adapter under a name. Its object may be an instance with private state, so it is called, not copied. */
+export function namedAdapter(adapter: MonitoringAdapter, fallback: string): AuditAdapter {
+  const name = typeof adapter.name === 'string' && adapter.name !== '' ? adapter.name : fallback;
+  return {
+    name: name.slice(0, MAX_NAME),
+    write: (events) => adapter.write(events),
+    flush: () => adapter.flush?.(),
+    reopen: () => adapter.reopen?.(),
+    close: () => adapter.close?.(),
+  };
+}

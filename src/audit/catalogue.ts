@@ -12,6 +12,16 @@ const SIDE = '`app` (calls through us), `peer` (another sidecar) or `local-app` 
 
 const ADMIN_CALLER = 'Address and port of the caller, or the Unix socket: who may open that is in its mode';
 
+const IDENTITY_CAUSE =
+  '`files`: they were seen to have changed; `command`: SIGHUP or the program asked; `renewal`: the sidecar renewed its SVID';
+
+const POD_NAMESPACE = 'Namespace of the pod';
+const POD_NAME = 'Its name, or the beginning of the one that it will get';
+const POD_USER = 'Who creates it, as whoever is at `remote` says, and so is all else but `remote`';
+const ADMISSION_REMOTE =
+  'Address and port that the request came from: an API server, or somebody who says so';
+const DRY_RUN = 'True if nothing is to be created at all';
+
 const SESSION_END = {
   sessionId: SESSION,
   peer: PEER,
@@ -27,7 +37,7 @@ export const STAMP_MEANINGS: { readonly [K in keyof AuditStamp | 'type']: string
   time: 'When it was recorded: ISO 8601, UTC, milliseconds',
   seq: 'Counts from 1 in each run, over all events; a gap at one adapter is a loss there, a repetition is a retry',
   type: 'The event, one of the names below',
-  sidecar: 'SPIFFE ID of the sidecar that recorded the event',
+  sidecar: 'SPIFFE ID of the sidecar, or the controller, that recorded the event',
   instance: 'Names the run of the sidecar: another value after every restart',
 };
 
@@ -81,6 +91,138 @@ export const CATALOGUE: {
       leafSha256: 'SHA-256 of the leaf certificate, hexadecimal',
       bundleGeneration: 'Counts the trust bundles of this run',
     },
+  },
+  'identity.rotated': {
+    means:
+      'A renewed SVID or a changed trust bundle has taken the place of the one before; no call is lost by it',
+    fields: {
+      spiffeId: 'Who this sidecar is; a rotation never changes that',
+      notAfter: 'When the first certificate of the chain expires',
+      leafSha256: 'SHA-256 of the leaf certificate, hexadecimal',
+      bundleGeneration: 'Counts the trust bundles of this run',
+      changed: '`svid`, `bundle` or `both`',
+      cause: IDENTITY_CAUSE,
+      sessions: 'Sessions that live: each gets a successor, or has its peer verified again',
+    },
+  },
+  'identity.reload-failed': {
+    means:
+      'The files of the identity changed and were refused; what was good stays in use. Told once for the same fault of the same files',
+    fields: {
+      reason: 'Stable code of the fault',
+      detail: 'The same in a sentence, with the file and the cure',
+      cause: IDENTITY_CAUSE,
+      notAfter: 'When the certificate that stays in use expires',
+    },
+  },
+  'identity.renewed': {
+    means: 'The sidecar has a new SVID: of the CA key beside its bundle, or of the controller',
+    fields: { svid: 'Path of the file', notAfter: 'When the new one expires' },
+  },
+  'identity.renewal-failed': {
+    means: 'The sidecar could not get a new SVID; the one it has stays in use, and it tries again',
+    fields: {
+      reason: 'Stable code of the fault',
+      detail: 'The same in a sentence, with the file and the cure',
+      attempts: 'Failures in a row',
+      retryMs: 'How long until it is tried again',
+      notAfter: 'When the certificate that is in use expires',
+    },
+  },
+  'identity.expired': {
+    means:
+      "The sidecar's own certificate has expired: it is not ready, and has no session until it has a new one",
+    fields: { spiffeId: 'Who this sidecar is', notAfter: 'When it expired' },
+  },
+  'controller.started': {
+    means: 'The process of a controller began; nothing listens yet',
+    fields: {
+      version: "Hauberk's version",
+      runtime: 'Name and version of the JavaScript runtime',
+      pid: 'Process id',
+      namespace: 'The namespace that it runs in',
+    },
+  },
+  'controller.ready': {
+    means: 'A controller has a CA, and all of its listeners are open',
+    fields: {
+      listeners: 'What is bound, each as `name=address`',
+    },
+  },
+  'controller.draining': {
+    means: 'The end of a controller was asked for: no new connections, requests under way may finish',
+    fields: {
+      reason: 'Who asked, such as the name of the signal',
+      deadlineMs: 'How long they have',
+    },
+  },
+  'controller.stopped': {
+    means: 'The last event of a run of a controller that ended in order',
+    fields: {
+      reason: 'Why it ended',
+    },
+  },
+  'controller.leading': {
+    means: 'Of the replicas, this controller has become the leader, or is it no longer',
+    fields: {
+      lease: 'The Lease by which they choose, as `namespace/name`',
+      state: '`leading` or `following`',
+    },
+  },
+  'ca.taken': {
+    means: 'A CA is in force: SVIDs are issued by it, and its bundle is what sidecars are told to trust',
+    fields: {
+      secret: 'The Secret that it is in, as `namespace/name`',
+      cause:
+        '`made`: by this controller, for there was none; `found`: at its start; `replaced`: the Secret was changed',
+      caSha256: 'SHA-256 of the certificate that signs, hexadecimal',
+      notAfter: 'When that one ends',
+      certificates: 'How many CA certificates the bundle has',
+      overlaps: 'False if the bundle lacks the CA that signed until now: its SVIDs are trusted no longer',
+    },
+  },
+  'ca.refused': {
+    means:
+      'The Secret of the CA was changed to something that cannot be used; the CA that was in force stays. Told once for the same contents',
+    fields: {
+      secret: 'The Secret, as `namespace/name`',
+      reason: 'Stable code of the fault',
+      detail: 'The same in a sentence, with the cure',
+    },
+  },
+  'svid.issued': {
+    means: 'A certificate was issued',
+    fields: {
+      spiffeId: 'For whom',
+      pod: 'The pod that its proof was bound to; absent for the controller itself',
+      podUid: 'The UID of that pod',
+      remote: 'Address and port at the other end; absent for the controller itself',
+      keyType: 'Kind of its key: `p256` or `ed25519`',
+      leafSha256: 'SHA-256 of the certificate, hexadecimal',
+      caSha256: 'SHA-256 of the CA certificate that signed it, hexadecimal',
+      notAfter: 'When it expires',
+    },
+  },
+  'svid.refused': {
+    means: 'A request for a certificate was refused',
+    fields: {
+      reason: 'Stable code, as the table of docs/kubernetes-controller.md has it',
+      detail: 'The same in a sentence',
+      remote: 'Address and port at the other end',
+      spiffeId: 'Who had been proved, when it came that far',
+      pod: 'The pod that the proof was bound to, when it came that far',
+      count:
+        'How many requests this stands for: the first for a reason is told at once, those that follow from the same address once a second',
+    },
+  },
+  'app.exposed': {
+    means:
+      'An app of this sidecar answers in plaintext on an address of the pod: who reaches it there needs no identity',
+    fields: { service: 'Of `ingress.apps`', address: 'Where it was seen, `host:port`' },
+  },
+  'app.unexposed': {
+    means: 'It does not any more',
+    fields: { service: 'Of `ingress.apps`', address: 'Where it had been seen, `host:port`' },
   },
   'session.created': {
     means: 'A handshake completed with a peer that proved its identity',
@@ -210,6 +352,35 @@ export const CATALOGUE: {
       attempts: 'Dials that had failed in a row',
     },
   },
+  'discovery.lost': {
+    means: 'The controller tells nothing of services any more; the endpoints that it told last stay in use',
+    fields: { detail: 'Why', services: 'Names that are to be told of' },
+  },
+  'discovery.restored': {
+    means: 'The controller tells of services again',
+    fields: { downMs: 'How long it did not', services: 'Names that are to be told of' },
+  },
+  'discovery.refused': {
+    means: 'A sidecar that asked the controller where a service is was turned away',
+    fields: {
+      reason: 'A code, also sent as `hauberk-error`',
+      detail: 'What it was told',
+      remote: REMOTE,
+      pod: '`namespace/name`, if its token has proved that',
+      count: 'How many; of those that come together the first is told at once, the others once a second',
+    },
+  },
+  'exposure.refused': {
+    means:
+      'A sidecar that told the controller of an app in plaintext was turned away: there is no event of Kubernetes',
+    fields: {
+      reason: 'A code, also sent as `hauberk-error`',
+      detail: 'What it was told',
+      remote: REMOTE,
+      pod: '`namespace/name`, if its token has proved that',
+      count: 'How many; of those that come together the first is told at once, the others once a second',
+    },
+  },
   'call.completed': {
     means: 'A call ended, well or not (which calls are recorded: `monitoring.calls`)',
     fields: {
@@ -285,6 +456,44 @@ export const CATALOGUE: {
   'limit.store': {
     means: 'The store of the limits was lost or came back; meanwhile memory counts',
     fields: { store: 'The kind of store', state: '`lost` or `restored`', detail: 'The error behind it' },
+  },
+  'pod.injected': {
+    means: 'A new pod gets a sidecar; whether it is created is decided later',
+    fields: {
+      namespace: POD_NAMESPACE,
+      pod: POD_NAME,
+      user: POD_USER,
+      remote: ADMISSION_REMOTE,
+      dryRun: DRY_RUN,
+      version: 'Version of the sidecar',
+    },
+  },
+  'pod.refused': {
+    means: 'A new pod wants a sidecar and cannot have one as it is; it is not created',
+    fields: {
+      namespace: POD_NAMESPACE,
+      pod: POD_NAME,
+      user: POD_USER,
+      remote: ADMISSION_REMOTE,
+      dryRun: DRY_RUN,
+      detail: 'What its author was told',
+    },
+  },
+  'webhook.certificate': {
+    means: 'The webhook shows this certificate from now on',
+    fields: {
+      source: '`webhook.tls` of the configuration',
+      cause: '`made` by this replica, `found`, or `rotated`: in the place of the one before',
+      notAfter: 'When it ends',
+    },
+  },
+  'webhook.published': {
+    means:
+      'A replica has written the CA of its webhook into the configuration, for the first time, for a rotation, or because somebody had taken it out; or the leader has taken out what no replica shows any more',
+    fields: {
+      configuration: 'Name of the MutatingWebhookConfiguration',
+      webhooks: 'How many of its webhooks were changed',
+    },
   },
   'tls.detected': {
     means: 'An app spoke TLS to a listener that takes plaintext HTTP/2',

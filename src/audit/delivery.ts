@@ -86,8 +86,13 @@ const DROP_REPORT_MS = 1000;
 const OF_STRANGERS: ReadonlySet<AuditEventType> = new Set([
   'handshake.failed',
   'connection.refused',
+  'pod.injected',
+  'pod.refused',
   'tls.detected',
   'admin.refused',
+  'svid.refused',
+  'discovery.refused',
+  'exposure.refused',
 ]);
 /** Events about the recorder itself that fit into a queue which is full of others. */
 const OWN_EVENTS = 16;

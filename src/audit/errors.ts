@@ -22,8 +22,10 @@ export type AuditErrorCode =
   | 'output-failed'
   | 'adapter-timeout';
 
+/** An audit adapter that cannot be made or does not take events; `code` says which. */
 export class AuditError extends Error {
   override readonly name = 'AuditError';
+  /** What went wrong. */
   readonly code: AuditErrorCode;
 
   constructor(code: AuditErrorCode, message: string, options?: { cause?: unknown }) {

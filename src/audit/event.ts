@@ -40,6 +40,33 @@ export interface AuditEventFields {
     readonly leafSha256: string;
     readonly bundleGeneration: number;
   };
+  'identity.rotated': {
+    readonly spiffeId: string;
+    readonly notAfter: string;
+    readonly leafSha256: string;
+    readonly bundleGeneration: number;
+    readonly changed: 'svid' | 'bundle' | 'both';
+    readonly cause: 'files' | 'command' | 'renewal';
+    readonly sessions: number;
+  };
+  'identity.reload-failed': {
+    readonly reason: string;
+    readonly detail: string;
+    readonly cause: 'files' | 'command' | 'renewal';
+    readonly notAfter: string;
+  };
+  'identity.renewed': { readonly svid: string; readonly notAfter: string };
+  'identity.renewal-failed': {
+    readonly reason: string;
+    readonly detail: string;
+    readonly attempts: number;
+    readonly retryMs: number;
+    readonly notAfter: string;
+  };
+  'identity.expired': { readonly spiffeId: string; readonly notAfter: string };
+
+  'app.exposed': { readonly service: string; readonly address: string };
+  'app.unexposed': { readonly service: string; readonly address: string };
 
   'session.created': {
     readonly sessionId: string;
@@ -47,6 +74,58 @@ export interface AuditEventFields {
     readonly direction: SessionDirection;
     readonly mode: number;
     readonly expiresAt: string;
+  };
+
+  'controller.started': {
+    readonly version: string;
+    readonly runtime: string;
+    readonly pid: number;
+    readonly namespace: string;
+  };
+  'controller.ready': {
+    readonly listeners: readonly string[];
+  };
+  'controller.draining': {
+    readonly reason: string;
+    readonly deadlineMs: number;
+  };
+  'controller.stopped': {
+    readonly reason: string;
+  };
+  'controller.leading': {
+    readonly lease: string;
+    readonly state: 'leading' | 'following';
+  };
+  'ca.taken': {
+    readonly secret: string;
+    readonly cause: 'made' | 'found' | 'replaced';
+    readonly caSha256: string;
+    readonly notAfter: string;
+    readonly certificates: number;
+    readonly overlaps: boolean;
+  };
+  'ca.refused': {
+    readonly secret: string;
+    readonly reason: string;
+    readonly detail: string;
+  };
+  'svid.issued': {
+    readonly spiffeId: string;
+    readonly pod?: Optional<string>;
+    readonly podUid?: Optional<string>;
+    readonly remote?: Optional<string>;
+    readonly keyType: 'p256' | 'ed25519';
+    readonly leafSha256: string;
+    readonly caSha256: string;
+    readonly notAfter: string;
+  };
+  'svid.refused': {
+    readonly reason: string;
+    readonly detail: string;
+    readonly remote: string;
+    readonly spiffeId?: Optional<string>;
+    readonly pod?: Optional<string>;
+    readonly count: number;
   };
   'session.resumed': {
     readonly sessionId: string;
@@ -127,6 +206,24 @@ export interface AuditEventFields {
     readonly attempts: number;
   };
 
+  'discovery.lost': { readonly detail: string; readonly services: number };
+  'discovery.restored': { readonly downMs: number; readonly services: number };
+
+  'discovery.refused': {
+    readonly reason: string;
+    readonly detail: string;
+    readonly remote: string;
+    readonly pod?: Optional<string>;
+    readonly count: number;
+  };
+  'exposure.refused': {
+    readonly reason: string;
+    readonly detail: string;
+    readonly remote: string;
+    readonly pod?: Optional<string>;
+    readonly count: number;
+  };
+
   'call.completed': {
     readonly direction: CallDirection;
     readonly sessionId?: Optional<string>;
@@ -188,6 +285,30 @@ export interface AuditEventFields {
     readonly state: 'lost' | 'restored';
     readonly detail?: Optional<string>;
   };
+
+  'pod.injected': {
+    readonly namespace: string;
+    readonly pod: string;
+    readonly user: string;
+    readonly remote: string;
+    readonly dryRun: boolean;
+    readonly version: string;
+  };
+  'pod.refused': {
+    readonly namespace: string;
+    readonly pod: string;
+    readonly user: string;
+    readonly remote: string;
+    readonly dryRun: boolean;
+    readonly detail: string;
+  };
+  'webhook.certificate': {
+    readonly source: 'self' | 'files' | 'external';
+    readonly cause: 'found' | 'made' | 'rotated';
+    readonly notAfter: string;
+  };
+  'webhook.published': { readonly configuration: string; readonly webhooks: number };
+
   'tls.detected': { readonly listener: string; readonly remote: string; readonly cure: string };
 
   'audit.dropped': {
@@ -200,6 +321,7 @@ export interface AuditEventFields {
   'audit.adapter-recovered': { readonly adapter: string; readonly downMs: number };
 }
 
+/** The types of events; docs/audit-events.md says what each means. */
 export type AuditEventType = keyof AuditEventFields;
 
 /** What the recorder adds to every event. */

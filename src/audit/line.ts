@@ -33,6 +33,20 @@ function quote(value: string): string {
     : quoted;
 }
 
+function json(value: string | number | boolean | readonly string[]): string {
+  if (typeof value === 'string') return quote(value);
+  return Array.isArray(value) ? `[${value.map(quote).join(',')}]` : JSON.stringify(value);
+}
+
+/**
+ * An event as one line of JSON with its `\n`, as the `stdout` and `file` adapters write it: whatever stands in it, nothing
+ * in the line acts upon a terminal or ends the line early.
+ */
+export function eventLine(event: AuditEvent): string {
+  const fields = Object.entries(event).map(([key, value]) => `"${key}":${json(value)}`);
+  return `{${fields.join(',')}}\n`;
+}
+
 function truncated(text: string, max: number): string {
   if (text.length <= max) return text;
   const end = text.charCodeAt(max - 2) >>> 10 === 0x36 ? max - 2 : max - 1; // not between two surrogates
@@ -123,11 +137,7 @@ export class EventFormat {
   plainLine(input: AuditEventInput, timeMs: number, seq: number): string {
     let line = this.#head(input.type, timeMs, seq);
     for (const [key, value] of Object.entries(input)) {
-      if (key === 'type' || value === undefined) continue;
-      line += `,"${key}":`;
-      if (typeof value === 'string') line += quote(value);
-      else if (Array.isArray(value)) line += `[${value.map(quote).join(',')}]`;
-      else line += JSON.stringify(value);
+      if (key !== 'type' && value !== undefined) line += `,"${key}":${json(value)}`;
     }
     return `${line}}\n`;
   }

@@ -1,6 +1,9 @@
 import { AuditError } from '../audit/errors.ts';
+import { CaptureError } from '../capture/errors.ts';
 import { ConfigError } from '../config/errors.ts';
 import { IdentityError } from '../identity/errors.ts';
+import { KubeError } from '../kube/client/errors.ts';
+import { WebhookError } from '../kube/webhook/errors.ts';
 import { LimitError } from '../limit/errors.ts';
 import { ListenError } from '../relay/listener.ts';
 import { BlockError } from '../session/errors.ts';
@@ -18,15 +21,19 @@ export const Exit = {
   CALLS_CUT: 7,
   STATE: 8,
   ADMIN: 9,
+  CAPTURE: 10,
+  KUBERNETES: 11,
 } as const;
 
 /** Which exit code an error that ends a command stands for. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof ConfigError) return Exit.CONFIG;
-  if (error instanceof IdentityError) return Exit.IDENTITY;
+  if (error instanceof IdentityError || error instanceof WebhookError) return Exit.IDENTITY;
   if (error instanceof ListenError) return Exit.LISTEN;
   if (error instanceof BlockError) return Exit.STATE;
   if (error instanceof AdminCallError) return Exit.ADMIN;
+  if (error instanceof CaptureError) return error.code === 'bad-input' ? Exit.USAGE : Exit.CAPTURE;
+  if (error instanceof KubeError) return Exit.KUBERNETES;
   if (error instanceof AuditError || error instanceof LimitError) return Exit.MONITORING;
   return Exit.FAILED;
 }

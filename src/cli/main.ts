@@ -2,6 +2,7 @@
 /** argv in, exit code out. Each command loads what it needs when it runs, so that `run` stays small. */
 import { CommanderError } from 'commander';
 import { complaintOf, Exit, exitCodeOf } from './exit.ts';
+import { listenAsFirstProcess } from './firstprocess.ts';
 import { program } from './program.ts';
 import { printError } from './terminal.ts';
 
@@ -23,4 +24,5 @@ async function main(): Promise<void> {
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
+listenAsFirstProcess();
 await main();

@@ -14,6 +14,7 @@ export interface Clock {
   after(ms: number, run: () => void): TimerHandle;
   /** Calls `run` every `ms`. Does not keep the process alive. */
   every(ms: number, run: () => void): TimerHandle;
+  /** Ends a timer of `after` or `every`; nothing happens if there is none. */
   clear(handle: TimerHandle | undefined): void;
   /** Keeps the process alive, for whoever waits for what timers will do, until the function that is returned is called. */
   hold(): () => void;

@@ -23,6 +23,13 @@ function canonicalHost(host: string): string {
   return isIP(host) === 6 && !host.includes('%') ? new URL(`http://[${host}]`).hostname.slice(1, -1) : host;
 }
 
+/** An IP address, IPv6 without brackets, in its one spelling. */
+export function parseIp(text: string): string {
+  if (isIP(text) === 0)
+    throw new ValueError('is not an IP address: write 10.1.2.3 or fd00::3, without a port');
+  return canonicalHost(text);
+}
+
 /** Host and port of `host:port`, `[v6]:port` or `:port`; IPv6 loses its brackets. */
 function split(text: string, least: 0 | 1): { host: string; port: number } {
   const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
@@ -131,6 +138,18 @@ export function parseService(text: string): string {
     throw new ValueError('is not a service name: letters, digits, dashes and dots, as in greeter.shop');
   }
   return text.toLowerCase();
+}
+
+/** A service as discovery is asked for it: `name.namespace` or another of its names, with a port or without; lower case. */
+export function parseDiscoverable(text: string): string {
+  const colon = text.lastIndexOf(':');
+  if (colon < 0) return parseService(text);
+  return `${parseService(text.slice(0, colon))}:${parsePort(text.slice(colon + 1), 1)}`;
+}
+
+/** The service of an app: its canonical name, or `*` for whatever name peers ask for. */
+export function parseAppService(text: string): string {
+  return text === '*' ? text : parseService(text);
 }
 
 /** True when only programs on the same machine can reach it. */

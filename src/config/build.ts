@@ -1,22 +1,37 @@
-import type { AdapterConfig, LimitStoreConfig, RouteConfig, SidecarConfig } from './config.ts';
+import type {
+  AdapterConfig,
+  ControllerConfig,
+  DiscoveredRouteConfig,
+  IdentityConfig,
+  LimitStoreConfig,
+  RouteConfig,
+  SidecarConfig,
+} from './config.ts';
 import type { ParsedFile } from './schema.ts';
 
 type Routes = ParsedFile['egress']['routes'];
 type Adapters = ParsedFile['monitoring']['adapters'];
 
-function route({ listen, timeout, ...rest }: Routes[number]): RouteConfig {
+function discovered({ service, authorities, listen, timeout }: Routes[number]): DiscoveredRouteConfig {
   return {
-    ...rest,
+    service,
+    authorities,
     ...(timeout === undefined ? {} : { timeoutMs: timeout }),
     ...(listen === undefined ? {} : { listen }),
   };
+}
+
+/** The schema's rules see to it that a route without discovery has endpoints and a peer. */
+function route(given: Routes[number]): RouteConfig[] {
+  const { endpoints, peer } = given;
+  return endpoints === undefined || peer === undefined ? [] : [{ ...discovered(given), endpoints, peer }];
 }
 
 function limitStore({ type, url, timeout }: ParsedFile['limitStore']): LimitStoreConfig {
   return type === 'redis' && url !== undefined ? { type, url, timeoutMs: timeout } : { type: 'memory' };
 }
 
-function adapter(entry: Adapters[number]): AdapterConfig {
+export function adapterOf(entry: Adapters[number]): AdapterConfig {
   if (typeof entry === 'string') return { type: 'stdout' };
   if (entry.file !== undefined) return { type: 'file', path: entry.file.path };
   if (entry.module !== undefined)
@@ -24,18 +39,38 @@ function adapter(entry: Adapters[number]): AdapterConfig {
   return { type: 'stdout' };
 }
 
+function identity({ reload, ...rest }: ParsedFile['identity']): IdentityConfig {
+  return { ...rest, reloadMs: reload };
+}
+
+function controller(given: ParsedFile['controller']): ControllerConfig | undefined {
+  if (given === undefined) return undefined;
+  const { bundle, bundlePem, ...rest } = given;
+  return { ...rest, bundle: bundle === undefined ? { pem: bundlePem ?? '' } : { file: bundle } };
+}
+
 /** From the file's names to those of `SidecarConfig`, which carry their units. */
 export function buildConfig(file: ParsedFile): SidecarConfig {
   const { session, handshake, records, pool, http2, monitoring } = file;
   return {
     trustDomain: file.trustDomain,
-    identity: file.identity,
+    identity: identity(file.identity),
+    controller: controller(file.controller),
     egress: {
       listen: file.egress.listen,
       maxConnections: file.egress.maxConnections,
-      routes: file.egress.routes.map(route),
+      routes: file.egress.routes.flatMap(route),
+      discovered: file.egress.routes.filter(({ discovery }) => discovery).map(discovered),
+      discovery: file.egress.discovery,
+      namespace: file.egress.namespace,
+      redirects: file.egress.redirects,
     },
-    ingress: { listen: file.ingress.listen, apps: file.ingress.apps, allow: file.ingress.allow },
+    ingress: {
+      listen: file.ingress.listen,
+      podAddresses: file.ingress.podAddresses ?? [],
+      apps: file.ingress.apps,
+      allow: file.ingress.allow,
+    },
     policy: file.policy,
     session: {
       idleMs: session.idle,
@@ -48,11 +83,14 @@ export function buildConfig(file: ParsedFile): SidecarConfig {
     limits: file.limits.map(({ scope, maxRequests, window }) => ({ scope, maxRequests, windowMs: window })),
     limitStore: limitStore(file.limitStore),
     monitoring: {
-      adapters: monitoring.adapters.map(adapter),
+      adapters: monitoring.adapters.map(adapterOf),
       calls: monitoring.calls,
       queue: monitoring.queue,
     },
-    probes: file.probes,
+    probes: {
+      ...file.probes,
+      apps: file.probes.apps.map(({ timeout, ...probe }) => ({ ...probe, timeoutMs: timeout })),
+    },
     admin: file.admin,
     http2: {
       appStreams: http2.appStreams,

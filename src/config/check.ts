@@ -4,7 +4,6 @@ import { kindOf, type Resolve, tryKind } from './kinds.ts';
 import { nearest } from './nearest.ts';
 import { below, dotted, keysOf, quote } from './pointer.ts';
 import { formatDuration, formatSize } from './quantity.ts';
-import { SCHEMA } from './schema.ts';
 import type { SchemaNode } from './schemanode.ts';
 import { checkNode, type Violation } from './shape.ts';
 
@@ -16,12 +15,11 @@ export interface Finding {
   readonly message: string;
 }
 
-const ROOT = SCHEMA as unknown as SchemaNode;
 const MAX_KEYS_LISTED = 30;
 
 /** The schema of what is at a pointer, as far as it is known. */
-function nodeAt(pointer: string): SchemaNode | undefined {
-  let node: SchemaNode | undefined = ROOT;
+function nodeAt(schema: SchemaNode, pointer: string): SchemaNode | undefined {
+  let node: SchemaNode | undefined = schema;
   for (const key of keysOf(pointer)) node = node?.properties?.[key] ?? node?.items;
   return node;
 }
@@ -46,7 +44,7 @@ export function expectation(node: SchemaNode): string {
 }
 
 /** Every key of the file with this name, for one that stands in the wrong place. */
-function elsewhere(name: string, node: SchemaNode = ROOT, path = ''): string | undefined {
+function elsewhere(name: string, node: SchemaNode, path = ''): string | undefined {
   for (const [key, child] of Object.entries(node.properties ?? {})) {
     const at = path === '' ? key : `${path}.${key}`;
     if (key === name) return at;
@@ -56,10 +54,10 @@ function elsewhere(name: string, node: SchemaNode = ROOT, path = ''): string | u
   return undefined;
 }
 
-function unknownKey(pointer: string, name: string): Finding {
+function unknownKey(schema: SchemaNode, pointer: string, name: string): Finding {
   const path = below(pointer, name);
-  const known = Object.keys(nodeAt(pointer)?.properties ?? {});
-  const near = nearest(name, known) ?? elsewhere(name);
+  const known = Object.keys(nodeAt(schema, pointer)?.properties ?? {});
+  const near = nearest(name, known) ?? elsewhere(name, schema);
   const meant = near === undefined ? '.' : `: did you mean ${near}?`;
   const here =
     known.length === 0
@@ -73,24 +71,27 @@ function unknownKey(pointer: string, name: string): Finding {
   };
 }
 
-function translate({ keyword, pointer, key }: Violation, root: unknown): Finding {
-  const node = nodeAt(pointer) ?? ROOT;
+/** A key that has to be there is not. */
+export function missingKey(schema: SchemaNode, pointer: string, otherwise = ''): Finding {
+  const wanted = expectation(nodeAt(schema, pointer) ?? schema);
+  return {
+    code: 'missing-key',
+    pointer,
+    atKey: true,
+    message: `${dotted(pointer)} is missing: expected ${wanted}${otherwise}`,
+  };
+}
+
+function translate(schema: SchemaNode, { keyword, pointer, key }: Violation, root: unknown): Finding {
+  const node = nodeAt(schema, pointer) ?? schema;
   const name = pointer === '' ? 'the file' : dotted(pointer);
   let value = root;
   for (const step of keysOf(pointer)) value = (value as Record<string, unknown>)[step];
   switch (keyword) {
     case 'additionalProperties':
-      return unknownKey(pointer, String(key));
-    case 'required': {
-      const path = below(pointer, String(key));
-      const wanted = expectation(nodeAt(path) ?? ROOT);
-      return {
-        code: 'missing-key',
-        pointer: path,
-        atKey: true,
-        message: `${dotted(path)} is missing: expected ${wanted}`,
-      };
-    }
+      return unknownKey(schema, pointer, String(key));
+    case 'required':
+      return missingKey(schema, below(pointer, String(key)));
     case 'type': {
       const types = [node.type].flat();
       const cure = value === null ? '; give it a value, or remove the key' : '';
@@ -136,8 +137,8 @@ function outOfRange(node: SchemaNode, found: string): string {
 }
 
 /** Checks the shape against the schema and fills in defaults in place. */
-export function checkShape(value: unknown): Finding[] {
-  return checkNode(ROOT, value).map((violation) => translate(violation, value));
+export function checkShape(schema: SchemaNode, value: unknown): Finding[] {
+  return checkNode(schema, value).map((violation) => translate(schema, violation, value));
 }
 
 /**
@@ -151,7 +152,7 @@ export interface Parsed {
 }
 
 /** Parses every string of a kind. Values whose shape is wrong are passed over: `checkShape` has told. */
-export function parseKinds(root: unknown, resolve: Resolve): Parsed {
+export function parseKinds(schema: SchemaNode, root: unknown, resolve: Resolve): Parsed {
   const findings: Finding[] = [];
   const pointerOf = new Map<object, string>();
 
@@ -219,5 +220,5 @@ export function parseKinds(root: unknown, resolve: Resolve): Parsed {
     return value >= (node.minimum ?? value) && value <= (node.maximum ?? value) ? value : undefined;
   };
 
-  return { value: visit(root, ROOT, ''), findings, pointerOf };
+  return { value: visit(root, schema, ''), findings, pointerOf };
 }

@@ -33,8 +33,21 @@ export interface RouteConfig {
   readonly listen?: ListenAddress;
 }
 
-/** One local app that ingress delivers to. The service name is in lower case. */
+/** An upstream service whose endpoints the controller tells. */
+export interface DiscoveredRouteConfig extends Pick<RouteConfig, 'authorities' | 'timeoutMs' | 'listen'> {
+  /** Its name, perhaps with a port: `greeter.shop:50051`. */
+  readonly service: string;
+}
+
+/** A listener for redirected connections: `port` is what they went to. */
+export interface RedirectConfig {
+  readonly port: number;
+  readonly listen: readonly ListenAddress[];
+}
+
+/** One local app that ingress delivers to. */
 export interface AppConfig {
+  /** In lower case; `*` for any name with the port of `address`, which is an address with a port then. */
   readonly service: string;
   readonly address: ListenAddress;
 }
@@ -194,18 +207,69 @@ export interface Http2Config {
 /** Whether handshakes with ML-KEM are insisted on, tried first, or not done. */
 export type PostQuantumPolicy = 'required' | 'preferred' | 'off';
 
+/** Absolute paths, and how their files are replaced. */
+export interface IdentityConfig {
+  readonly svid: string;
+  readonly key: string;
+  readonly bundle: string;
+  /** How often the files are looked at; 0: only when asked. */
+  readonly reloadMs: number;
+  /** Whether the SVID is renewed where the CA's key lies beside the bundle. */
+  readonly renew: boolean;
+  /** Whether the sidecar has its files certified by the controller; there is a `ControllerConfig` then. */
+  readonly issuer: 'files' | 'controller';
+}
+
+/** How the control plane is reached and known. Paths are absolute. */
+export interface ControllerConfig {
+  readonly address: Endpoint;
+  /** The SPIFFE ID that it must prove. */
+  readonly peer: string;
+  /** File of the service account token; read anew each time. */
+  readonly token: string;
+  /** The CA certificates that it is known by before there is a bundle of the identity. */
+  readonly bundle: { readonly file: string } | { readonly pem: string };
+}
+
+/** A probe of the app that `/app-probe/NAME` makes over loopback. */
+export interface AppProbeConfig {
+  /** `container/livez`, `container/readyz` or `container/startupz`. */
+  readonly name: string;
+  readonly kind: 'http' | 'grpc' | 'tcp';
+  readonly port: number;
+  readonly timeoutMs: number;
+  /** Of `http`, with its query; `/` by default. */
+  readonly path?: string;
+  /** Of `http`. */
+  readonly scheme: 'http' | 'https';
+  /** Of `http`. */
+  readonly headers: ReadonlyArray<{ readonly name: string; readonly value: string }>;
+  /** Of `grpc`; the server as a whole by default. */
+  readonly service?: string;
+}
+
+/** A checked configuration with its defaults, as `loadConfig` gives it; docs/configuration.md tells of each key. */
 export interface SidecarConfig {
   readonly trustDomain: string;
-  /** Absolute paths. */
-  readonly identity: { readonly svid: string; readonly key: string; readonly bundle: string };
+  readonly identity: IdentityConfig;
+  /** Undefined without a control plane. */
+  readonly controller: ControllerConfig | undefined;
   readonly egress: {
     readonly listen: readonly ListenAddress[];
     /** Connections of apps, over all listeners. */
     readonly maxConnections: number;
     readonly routes: readonly RouteConfig[];
+    readonly discovered: readonly DiscoveredRouteConfig[];
+    /** What no route takes is asked of the controller. */
+    readonly discovery: boolean;
+    /** For short names; undefined: that of the service account. */
+    readonly namespace: string | undefined;
+    readonly redirects: readonly RedirectConfig[];
   };
   readonly ingress: {
     readonly listen: readonly ListenAddress[];
+    /** Where apps are not to answer. */
+    readonly podAddresses: readonly string[];
     readonly apps: readonly AppConfig[];
     readonly allow: readonly AllowRule[];
   };
@@ -239,7 +303,11 @@ export interface SidecarConfig {
     /** Unix sockets are for their owner's group too. */
     readonly groupAccess: boolean;
   };
-  readonly probes: { readonly http: readonly ListenAddress[]; readonly grpc: readonly ListenAddress[] };
+  readonly probes: {
+    readonly http: readonly ListenAddress[];
+    readonly grpc: readonly ListenAddress[];
+    readonly apps: readonly AppProbeConfig[];
+  };
   readonly http2: Http2Config;
   readonly handshake: HandshakeConfig;
   readonly records: RecordsConfig;

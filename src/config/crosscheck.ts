@@ -1,28 +1,22 @@
 // What the schema cannot say: rules between keys. Each function looks at one matter and passes over what is
 // undefined, because a value of its own was wrong and has been reported already.
 import { formatAddress, isLoopback } from './address.ts';
-import type { Finding, Parsed } from './check.ts';
 import type { ListenAddress } from './config.ts';
 import { below, dotted, quote } from './pointer.ts';
 import { formatDuration, formatSize } from './quantity.ts';
+import {
+  adapters,
+  boundOnce,
+  type DeepPartial,
+  type NamedListener,
+  overlap,
+  type Rule,
+  type RuleContext,
+} from './rules.ts';
 import type { ParsedFile } from './schema.ts';
 import { trustDomainOf } from './spiffe.ts';
 
-type DeepPartial<T> = T extends readonly (infer Item)[]
-  ? DeepPartial<Item>[]
-  : T extends object
-    ? { [K in keyof T]?: DeepPartial<T[K]> }
-    : T;
-
-interface Context {
-  readonly file: DeepPartial<ParsedFile>;
-  pointerOf(value: object): string;
-  /** Whether the file or a variable gives this, rather than a default. */
-  given(pointer: string): boolean;
-  /** ` (line 8)`, or nothing when it is not in the file. */
-  lineOf(pointer: string): string;
-  conflict(pointer: string, message: string): void;
-}
+type Context = RuleContext<ParsedFile>;
 
 /** Kubernetes' longer forms of `name.namespace` are that name. */
 function canonicalName(authority: string): string {
@@ -54,6 +48,34 @@ function names({ file, pointerOf, lineOf, conflict }: Context): void {
   }
 }
 
+/** Either the file tells where a service is, or the controller does. */
+function discovery({ file, pointerOf, given, conflict, missing }: Context): void {
+  const askers = file.egress?.discovery === true ? ['/egress/discovery'] : [];
+  for (const route of file.egress?.routes ?? []) {
+    const pointer = pointerOf(route);
+    if (route.discovery === true) askers.push(below(pointer, 'discovery'));
+    for (const key of ['endpoints', 'peer'] as const) {
+      const at = below(pointer, key);
+      if (route.discovery === true && given(at)) {
+        conflict(at, 'the controller tells it, for discovery is true: remove one of the two');
+      } else if (route.discovery === false && !given(at)) {
+        missing(at, ', or discovery: true, by which the controller tells it');
+      }
+    }
+    if (route.discovery === false && route.service?.includes(':') === true) {
+      const [name] = route.service.split(':');
+      conflict(
+        below(pointer, 'service'),
+        `${quote(route.service)} has a port: write ${name} and put the port into authorities`,
+      );
+    }
+  }
+  const [asker] = askers;
+  if (asker !== undefined && !given('/controller')) {
+    conflict(asker, 'there is no controller to ask: add the section controller, or set it to false');
+  }
+}
+
 function endpoints({ file, pointerOf, conflict }: Context): void {
   for (const route of file.egress?.routes ?? []) {
     const seen = new Set<string>();
@@ -66,7 +88,47 @@ function endpoints({ file, pointerOf, conflict }: Context): void {
   }
 }
 
-function apps({ file, pointerOf, lineOf, conflict }: Context): void {
+/** An app of whatever name is known by its port. */
+function anyName(
+  { lineOf, conflict }: Context,
+  address: ListenAddress | undefined,
+  pointer: string,
+  taken: Map<string, string>,
+): void {
+  if (address === undefined) return;
+  if (address.kind === 'unix') {
+    const message = `an app for "*" is told by its port, and ${formatAddress(address)} has none: give host:port, or the name of the service`;
+    conflict(below(pointer, 'address'), message);
+    return;
+  }
+  const key = `*:${address.port}`;
+  const other = taken.get(key);
+  if (other === undefined) taken.set(key, pointer);
+  else
+    conflict(
+      below(pointer, 'address'),
+      `"*" has an app on port ${address.port} already${lineOf(other)}: keep one`,
+    );
+}
+
+function redirects({ file, pointerOf, lineOf, conflict }: Context): void {
+  const taken = new Map<number, string>();
+  for (const redirect of file.egress?.redirects ?? []) {
+    if (redirect.port === undefined) continue;
+    const pointer = pointerOf(redirect);
+    const other = taken.get(redirect.port);
+    if (other === undefined) taken.set(redirect.port, pointer);
+    else {
+      const message = `port ${redirect.port} has a listener already${lineOf(other)}: keep one`;
+      conflict(below(pointer, 'port'), message);
+    }
+    if (redirect.listen !== undefined && redirect.listen.length === 0)
+      conflict(below(pointer, 'listen'), 'cannot be off: remove the entry instead');
+  }
+}
+
+function apps(context: Context): void {
+  const { file, pointerOf, lineOf, conflict } = context;
   const taken = new Map<string, string>();
   for (const app of file.ingress?.apps ?? []) {
     const pointer = pointerOf(app);
@@ -81,6 +143,10 @@ function apps({ file, pointerOf, lineOf, conflict }: Context): void {
       );
     }
     if (app.service === undefined) continue;
+    if (app.service === '*') {
+      anyName(context, app.address as ListenAddress | undefined, pointer, taken);
+      continue;
+    }
     const key = canonicalName(app.service);
     const other = taken.get(key);
     if (other === undefined) taken.set(key, pointer);
@@ -115,17 +181,51 @@ function trustDomains({ file, pointerOf, conflict }: Context): void {
   }
 }
 
+function controller({ file, given, conflict }: Context): void {
+  const { controller, identity, trustDomain } = file;
+  if (identity?.issuer === 'controller') {
+    if (controller === undefined) {
+      conflict(
+        '/identity/issuer',
+        'there is no controller: add the section controller, or use issuer: files',
+      );
+    }
+    if (identity.renew === true) {
+      conflict('/identity/renew', 'the controller renews this identity: remove renew, or use issuer: files');
+    }
+  }
+  if (controller === undefined) return;
+  const [bundle, pem] = [given('/controller/bundle'), given('/controller/bundlePem')];
+  if (!bundle && !pem) {
+    conflict(
+      '/controller/bundle',
+      'missing: name the file of the CA certificates, or write them in bundlePem',
+    );
+  }
+  if (bundle && pem) {
+    conflict('/controller/bundlePem', 'there is a controller.bundle already: keep one of the two');
+  }
+  const { peer } = controller;
+  const domain: string | undefined = peer === undefined ? trustDomain : trustDomainOf(peer);
+  if (trustDomain !== undefined && domain !== trustDomain) {
+    conflict(
+      '/controller/peer',
+      `the controller is in the trust domain ${domain}, and this is ${trustDomain}`,
+    );
+  }
+}
+
 /** Every address that the sidecar would bind, with where it is written and what it is called. */
-function listeners({
-  file,
-  pointerOf,
-}: Context): Array<{ address: ListenAddress; pointer: string; name: string }> {
-  const found: Array<{ address: ListenAddress; pointer: string; name: string }> = [];
+function listeners({ file, pointerOf }: Context): NamedListener[] {
+  const found: NamedListener[] = [];
   const add = (address: DeepPartial<ListenAddress>, name: string) =>
     found.push({ address: address as ListenAddress, pointer: pointerOf(address), name });
   for (const address of file.egress?.listen ?? []) add(address, 'egress.listen');
   for (const route of file.egress?.routes ?? []) {
     if (route.listen !== undefined) add(route.listen, `${dotted(pointerOf(route))}.listen`);
+  }
+  for (const redirect of file.egress?.redirects ?? []) {
+    for (const address of redirect.listen ?? []) add(address, `${dotted(pointerOf(redirect))}.listen`);
   }
   for (const address of file.ingress?.listen ?? []) add(address, 'ingress.listen');
   for (const address of file.probes?.http ?? []) add(address, 'probes.http');
@@ -134,37 +234,10 @@ function listeners({
   return found;
 }
 
-const WILDCARDS: readonly string[] = ['0.0.0.0', '::'];
-
-function overlap(a: ListenAddress, b: ListenAddress): boolean {
-  if (a.kind === 'unix' || b.kind === 'unix')
-    return a.kind === b.kind && formatAddress(a) === formatAddress(b);
-  if (a.port !== b.port || a.port === 0) return false;
-  const sameFamily = a.host.includes(':') === b.host.includes(':');
-  return a.host === b.host || (sameFamily && (WILDCARDS.includes(a.host) || WILDCARDS.includes(b.host)));
-}
-
 function addresses(context: Context): void {
-  const { file, conflict, pointerOf, given } = context;
+  const { file, conflict, pointerOf } = context;
   const bound = listeners(context);
-  // Only listeners on one port can overlap, so that thousands of routes are not compared pairwise.
-  const groups = new Map<string, typeof bound>();
-  for (const listener of bound) {
-    const { address } = listener;
-    const group = address.kind === 'unix' ? address.path : String(address.port);
-    const earlier = groups.get(group) ?? [];
-    const other = earlier.find((candidate) => overlap(candidate.address, address));
-    if (other !== undefined) {
-      // Blame the one that was given, not a default.
-      const [blamed, holder] = given(listener.pointer) ? [listener, other] : [other, listener];
-      conflict(
-        blamed.pointer,
-        `${formatAddress(blamed.address)} is taken: ${holder.name} binds ${formatAddress(holder.address)}; choose another`,
-      );
-    }
-    earlier.push(listener);
-    groups.set(group, earlier);
-  }
+  boundOnce(context, bound);
   for (const { address, pointer, name } of bound) {
     if (!name.startsWith('egress') || isLoopback(address) || file.egress?.allowNonLoopback === true) continue;
     conflict(
@@ -202,26 +275,23 @@ function admin({ file, pointerOf, conflict }: Context): void {
   }
 }
 
-function adapters({ file, pointerOf, conflict }: Context): void {
-  const seen = new Set<string>();
-  for (const adapter of file.monitoring?.adapters ?? []) {
-    if (typeof adapter === 'string') continue;
-    const pointer = pointerOf(adapter);
-    const kinds = (['stdout', 'file', 'module'] as const).filter((key) => adapter[key] !== undefined);
-    if (kinds.length > 1 || Object.keys(adapter).every((key) => key === 'options')) {
-      const found = kinds.length === 0 ? 'none of' : 'several of';
-      conflict(
-        pointer,
-        `${found} stdout, file and module: write just one of them, and a list entry for each adapter`,
-      );
+/** Keys that have a meaning for one kind of probe only. */
+const OF_KIND = { path: 'http', headers: 'http', service: 'grpc' } as const;
+
+function appProbes({ file, pointerOf, lineOf, conflict }: Context): void {
+  const taken = new Map<string, string>();
+  for (const probe of file.probes?.apps ?? []) {
+    const pointer = pointerOf(probe);
+    for (const [key, kind] of Object.entries(OF_KIND)) {
+      const value = probe[key as keyof typeof OF_KIND];
+      if (value === undefined || value.length === 0 || probe.kind === undefined || probe.kind === kind)
+        continue;
+      conflict(below(pointer, key), `only a probe of the kind ${kind} has it: remove it`);
     }
-    if (adapter.options !== undefined && adapter.module === undefined && kinds.length > 0) {
-      conflict(below(pointer, 'options'), 'options are for a module only: remove them');
-    }
-    const path = adapter.file?.path;
-    if (path !== undefined && seen.has(path))
-      conflict(pointer, `a second adapter writes to ${quote(path)}: keep one`);
-    if (path !== undefined) seen.add(path);
+    if (probe.name === undefined) continue;
+    const other = taken.get(probe.name);
+    if (other === undefined) taken.set(probe.name, pointer);
+    else conflict(below(pointer, 'name'), `there is a probe ${probe.name} already${lineOf(other)}: keep one`);
   }
 }
 
@@ -269,28 +339,19 @@ function order({ file, conflict, given }: Context): void {
   }
 }
 
-const CHECKS = [names, endpoints, apps, trustDomains, addresses, admin, adapters, limits, order];
-
-/** What is known of a pointer's origin. */
-export interface Origin {
-  given(pointer: string): boolean;
-  line(pointer: string): number | undefined;
-}
-
-/** Runs every rule. */
-export function crossCheck(parsed: Parsed, origin: Origin): Finding[] {
-  const findings: Finding[] = [];
-  const context: Context = {
-    file: parsed.value as DeepPartial<ParsedFile>,
-    pointerOf: (value) => parsed.pointerOf.get(value) ?? '',
-    given: origin.given,
-    lineOf: (pointer) => {
-      const line = origin.line(pointer);
-      return line === undefined ? '' : ` (line ${line})`;
-    },
-    conflict: (pointer, message) =>
-      findings.push({ code: 'conflict', pointer, message: `${dotted(pointer)}: ${message}` }),
-  };
-  for (const check of CHECKS) check(context);
-  return findings;
-}
+/** The rules of a sidecar's file. */
+export const SIDECAR_RULES: readonly Rule<ParsedFile>[] = [
+  names,
+  discovery,
+  endpoints,
+  redirects,
+  apps,
+  trustDomains,
+  controller,
+  addresses,
+  admin,
+  appProbes,
+  adapters,
+  limits,
+  order,
+];

@@ -1,14 +1,41 @@
 import { fileURLToPath } from 'node:url';
 import {
   parseAppAddress,
+  parseAppService,
   parseAuthority,
+  parseDiscoverable,
   parseEndpoint,
+  parseIp,
   parseListen,
   parseListener,
   parseService,
 } from './address.ts';
 import { ValueError } from './errors.ts';
-import { DURATION_PATTERN, parseDuration, parseSize, SIZE_PATTERN } from './quantity.ts';
+import {
+  PATTERNS,
+  parseAudience,
+  parseCpu,
+  parseHttpsUrl,
+  parseImage,
+  parseKubeName,
+  parseMemory,
+  parseNamespace,
+} from './kubekinds.ts';
+import {
+  parseHeaderName,
+  parseHeaderValue,
+  parseHealthService,
+  parseHttpPath,
+  parseProbeName,
+} from './probekinds.ts';
+import {
+  DURATION_PATTERN,
+  INTERVAL_PATTERN,
+  parseDuration,
+  parseInterval,
+  parseSize,
+  SIZE_PATTERN,
+} from './quantity.ts';
 import { parseMethodGlob, parseSpiffeGlob, parseSpiffeId, parseTrustDomain } from './spiffe.ts';
 
 /** Makes a path absolute: relative ones count from the configuration file's folder. */
@@ -54,13 +81,36 @@ function parseRedisUrl(text: string): string {
   return text;
 }
 
+const CERTIFICATE = '-----BEGIN CERTIFICATE-----';
+
+/** Looked into no further here: whoever uses it parses it. */
+function parseCaPem(text: string): string {
+  if (text.includes('PRIVATE KEY-----'))
+    throw new ValueError('holds a private key: leave only CA certificates');
+  if (!text.includes(CERTIFICATE)) {
+    throw new ValueError(`holds no certificate: write PEM text that begins with ${CERTIFICATE}`);
+  }
+  return text;
+}
+
 /** Every kind of string that the schema knows, by the value of its `x-kind`. */
 export const KINDS = {
   duration: { noun: 'a duration', example: '60s', pattern: DURATION_PATTERN, parse: parseDuration },
+  interval: {
+    noun: 'an interval, or off',
+    example: '30s',
+    pattern: INTERVAL_PATTERN,
+    parse: parseInterval,
+  },
   size: { noun: 'a size', example: '64KiB', pattern: SIZE_PATTERN, parse: parseSize },
   path: { noun: 'a path', example: 'keys/web.pem', parse: parsePath },
   module: { noun: 'a module', example: './my-adapter.mjs', parse: parseModule },
-  'trust-domain': { noun: 'a trust domain', example: 'shop.example', parse: parseTrustDomain },
+  'trust-domain': {
+    noun: 'a trust domain',
+    example: 'shop.example',
+    pattern: '^[a-z0-9._-]{1,255}$',
+    parse: parseTrustDomain,
+  },
   'spiffe-id': { noun: 'a SPIFFE ID', example: 'spiffe://shop.example/ns/shop/sa/web', parse: parseSpiffeId },
   'spiffe-glob': {
     noun: 'a glob over SPIFFE IDs',
@@ -69,11 +119,45 @@ export const KINDS = {
   },
   'method-glob': { noun: 'a glob over methods', example: '/shop.Greeter/*', parse: parseMethodGlob },
   service: { noun: 'a service name', example: 'greeter.shop', parse: parseService },
+  discoverable: { noun: 'a service name', example: 'greeter.shop', parse: parseDiscoverable },
+  'app-service': { noun: 'a service name, or *', example: 'web.shop', parse: parseAppService },
   authority: { noun: 'an authority', example: 'greeter.shop:50051', parse: parseAuthority },
   endpoint: { noun: 'an address to dial', example: '10.1.2.3:15008', parse: parseEndpoint },
   listen: { noun: 'an address to listen on', example: '127.0.0.1:15001', parse: parseListen },
   listener: { noun: 'an address to listen on', example: '127.0.0.1:50061', parse: parseListener },
   'app-address': { noun: "an app's address", example: '127.0.0.1:50051', parse: parseAppAddress },
+  ip: { noun: 'an IP address', example: '10.1.2.3', parse: parseIp },
+  'ca-pem': {
+    noun: 'CA certificates (PEM text)',
+    example: `${CERTIFICATE} ...`,
+    parse: parseCaPem,
+  },
+  'kube-name': {
+    noun: 'the name of a Kubernetes object',
+    example: 'hauberk-ca',
+    pattern: PATTERNS.name,
+    parse: parseKubeName,
+  },
+  namespace: { noun: 'a namespace', example: 'shop', pattern: PATTERNS.namespace, parse: parseNamespace },
+  audience: { noun: 'an audience', example: 'hauberk', pattern: PATTERNS.audience, parse: parseAudience },
+  image: {
+    noun: 'a container image',
+    example: 'ghcr.io/hauberk-mesh/hauberk:0.2.0',
+    parse: parseImage,
+  },
+  cpu: { noun: 'an amount of CPU (text)', example: '100m', pattern: PATTERNS.cpu, parse: parseCpu },
+  memory: {
+    noun: 'an amount of memory (text)',
+    example: '128Mi',
+    pattern: PATTERNS.memory,
+    parse: parseMemory,
+  },
+  'https-url': { noun: 'an HTTPS URL', example: 'https://10.96.0.1:443', parse: parseHttpsUrl },
+  'probe-name': { noun: 'the name of a probe', example: 'app/readyz', parse: parseProbeName },
+  'http-path': { noun: 'a path of HTTP', example: '/healthz?full=1', parse: parseHttpPath },
+  'header-name': { noun: 'the name of a header field', example: 'x-probe', parse: parseHeaderName },
+  'header-value': { noun: 'the value of a header field', example: 'kubelet', parse: parseHeaderValue },
+  'grpc-service': { noun: 'a service of grpc.health.v1', example: 'shop.Greeter', parse: parseHealthService },
   'redis-url': { noun: 'a Redis URL', example: 'redis://127.0.0.1:6379', parse: parseRedisUrl },
 } satisfies Record<string, Kind<unknown>>;
 

@@ -1,18 +1,15 @@
-// A file's way: text -> YAML nodes (document.ts) -> HAUBERK_* variables (environment.ts) -> shape and defaults
-// (check.ts, from schema.ts) -> parsed scalars (check.ts, kinds.ts) -> rules between keys (crosscheck.ts) ->
-// SidecarConfig (build.ts). Every step reports all it finds; only YAML that cannot be read ends the way early.
+// A file's way: text -> YAML nodes (document.ts) -> HAUBERK_* variables (environment.ts) -> everything that needs no
+// text (value.ts). Every step reports all it finds; only YAML that cannot be read ends the way early.
 import { dirname, resolve } from 'node:path';
-import { buildConfig } from './build.ts';
-import { checkShape, type Finding, parseKinds } from './check.ts';
+import type { Finding } from './check.ts';
 import type { SidecarConfig } from './config.ts';
-import { crossCheck } from './crosscheck.ts';
 import { type Document, readDocument } from './document.ts';
 import { applyEnvironment, type Environment } from './environment.ts';
 import { ConfigError, type ConfigIssue } from './errors.ts';
+import type { Form } from './form.ts';
 import { dotted, parent } from './pointer.ts';
-import type { ParsedFile } from './schema.ts';
-
-const MAX_ISSUES = 1_000;
+import { SIDECAR_FORM } from './sidecarform.ts';
+import { checkValue } from './value.ts';
 
 export interface ParseOptions {
   /** Names the text in messages; relative paths in it count from this file's folder. */
@@ -37,29 +34,30 @@ const order = (a: ConfigIssue, b: ConfigIssue): number =>
   (a.column ?? 0) - (b.column ?? 0);
 
 /**
- * Checks a configuration and fills in its defaults. Reads nothing but its arguments.
+ * Checks a sidecar's configuration and fills in its defaults. Reads nothing but its arguments.
  * Throws `ConfigError` with everything that is wrong.
  */
-export function parseConfig(text: string, { file, env = {} }: ParseOptions): SidecarConfig {
+export function parseConfig(text: string, options: ParseOptions): SidecarConfig {
+  return parseForm(SIDECAR_FORM, text, options);
+}
+
+/** As `parseConfig`, for a file of any sort. */
+export function parseForm<F, C>(form: Form<F, C>, text: string, { file, env = {} }: ParseOptions): C {
   const document = readDocument(text);
   const fatal = document.issues.filter((issue) => issue.code !== 'duplicate-key');
   if (fatal.length > 0) throw new ConfigError(file, fatal);
 
   const root = document.value ?? Object.create(null);
-  const { origins, issues } = applyEnvironment(root, env);
-  const shape = checkShape(root);
-  const folder = dirname(resolve(file));
-  const parsed = parseKinds(root, (path) => resolve(folder, path));
-  const across = crossCheck(parsed, {
+  const { origins, issues } = applyEnvironment(root, env, form.schema);
+  const { findings, file: parsed } = checkValue(form, root, dirname(resolve(file)), {
     given: (pointer) => document.has(pointer) || origins.has(pointer),
     line: (pointer) => (document.has(pointer) ? document.valueAt(pointer)?.line : undefined),
   });
-  const findings = [...shape, ...parsed.findings, ...across].slice(0, MAX_ISSUES);
   const all = [
     ...document.issues,
     ...findings.map((finding) => place(finding, document, origins)),
     ...issues,
   ].sort(order);
   if (all.length > 0) throw new ConfigError(file, all);
-  return buildConfig(parsed.value as ParsedFile);
+  return form.build(parsed);
 }

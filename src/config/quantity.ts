@@ -30,6 +30,17 @@ export function parseDuration(text: string): number {
   throw new ValueError('is not a duration: write a number and one of ms, s, m, h, d, as in 60s');
 }
 
+const INTERVAL = [100, MS.d] as const;
+export const INTERVAL_PATTERN = `^off$|${DURATION_PATTERN}`;
+
+/** A duration of 100 ms to a day -> milliseconds; `off` -> 0. */
+export function parseInterval(text: string): number {
+  if (text === 'off') return 0;
+  const ms = parseDuration(text);
+  if (ms >= INTERVAL[0] && ms <= INTERVAL[1]) return ms;
+  throw new ValueError('is not an interval: write 100ms to 1d, or off');
+}
+
 /** `512B`, `64KiB`, `16MiB` -> bytes. */
 export function parseSize(text: string): number {
   const bytes = quantity(text, SIZE, BYTES);

@@ -1,4 +1,6 @@
-// What scripts/generate-docs.mjs writes: docs/configuration.md and docs/sidecar.schema.json.
+// What scripts/generate-docs.mjs writes: a page and a JSON schema for each sort of file.
+import { CONTROLLER_SCHEMA } from './controllerschema.ts';
+import { CONTROLLER_INTRODUCTION } from './controllertext.ts';
 import { overridableKeys } from './environment.ts';
 import { kindOf } from './kinds.ts';
 import { below, dotted } from './pointer.ts';
@@ -7,10 +9,29 @@ import { INTRODUCTION } from './referencetext.ts';
 import { SCHEMA } from './schema.ts';
 import type { SchemaNode } from './schemanode.ts';
 
-const ROOT = SCHEMA as unknown as SchemaNode;
+/** A sort of file, and what is written by hand of its page. */
+export interface Page {
+  readonly schema: SchemaNode;
+  readonly title: string;
+  readonly introduction: readonly string[];
+}
+
+/** docs/configuration.md and docs/sidecar.schema.json. */
+export const SIDECAR_PAGE: Page = {
+  schema: SCHEMA as unknown as SchemaNode,
+  title: 'Hauberk sidecar',
+  introduction: INTRODUCTION,
+};
+
+/** docs/controller-configuration.md and docs/controller.schema.json. */
+export const CONTROLLER_PAGE: Page = {
+  schema: CONTROLLER_SCHEMA as unknown as SchemaNode,
+  title: 'Hauberk controller',
+  introduction: CONTROLLER_INTRODUCTION,
+};
 
 /** Every key of the file in order; items of a list are `routes[].service`. */
-export function schemaKeys(): Array<{ key: string; node: SchemaNode; required: boolean }> {
+export function schemaKeys({ schema }: Page): Array<{ key: string; node: SchemaNode; required: boolean }> {
   const found: Array<{ key: string; node: SchemaNode; required: boolean }> = [];
   const visit = (node: SchemaNode, path: string): void => {
     for (const [name, child] of Object.entries(node.properties ?? {})) {
@@ -20,7 +41,7 @@ export function schemaKeys(): Array<{ key: string; node: SchemaNode; required: b
       if (child.items !== undefined) visit(child.items, `${key}[]`);
     }
   };
-  visit(ROOT, '');
+  visit(schema, '');
   return found;
 }
 
@@ -79,9 +100,9 @@ function row(key: string, node: SchemaNode, required: boolean): string {
   return `| ${[`\`${key}\``, typeOf(node), fallback, rangeOf(node), node.description, example].map(cell).join(' | ')} |`;
 }
 
-function section(name: string, node: SchemaNode): string[] {
+function section(page: Page, name: string, node: SchemaNode): string[] {
   const heading = [`## ${name}`, '', node.description];
-  const rows = schemaKeys()
+  const rows = schemaKeys(page)
     .filter(({ key }) => key.startsWith(`${name}.`) || key.startsWith(`${name}[].`))
     .map(({ key, node: child, required }) => row(key, child, required));
   return [
@@ -94,30 +115,31 @@ function section(name: string, node: SchemaNode): string[] {
   ];
 }
 
-/** docs/configuration.md. */
-export function renderReference(): string {
-  const top = Object.entries(ROOT.properties ?? {});
+/** The page. */
+export function renderReference(page: Page): string {
+  const { schema, introduction } = page;
+  const top = Object.entries(schema.properties ?? {});
   const nested = top.filter(
     ([, node]) => node.properties !== undefined || node.items?.properties !== undefined,
   );
   return [
-    ...INTRODUCTION,
+    ...introduction,
     '## Top level',
     '',
     '| key | type | default | range | meaning | example |',
     '|---|---|---|---|---|---|',
-    ...top.map(([key, node]) => row(key, node, ROOT.required?.includes(key) === true)),
+    ...top.map(([key, node]) => row(key, node, schema.required?.includes(key) === true)),
     '',
-    ...nested.flatMap(([name, node]) => section(name, node)),
+    ...nested.flatMap(([name, node]) => section(page, name, node)),
     '## Environment variables',
     '',
     'Each of these sets the key beside it and wins over the file. An empty variable counts as unset; any other',
-    'name that begins with `HAUBERK_` is refused, except those that Kubernetes makes for a Service called `hauberk`',
-    '(`HAUBERK_SERVICE_HOST`, `HAUBERK_PORT_...`). A list of addresses is separated by commas.',
+    'name that begins with `HAUBERK_` is refused, except `HAUBERK_CONFIG` and those that Kubernetes makes for a Service',
+    'called `hauberk` (`HAUBERK_SERVICE_HOST`, `HAUBERK_PORT_...`). A list of addresses is separated by commas.',
     '',
     '| variable | key |',
     '|---|---|',
-    ...overridableKeys().map(({ variable, pointer }) => `| \`${variable}\` | \`${dotted(pointer)}\` |`),
+    ...overridableKeys(schema).map(({ variable, pointer }) => `| \`${variable}\` | \`${dotted(pointer)}\` |`),
     '',
   ].join('\n');
 }
@@ -140,12 +162,12 @@ function editorNode(node: SchemaNode, pointer: string): Record<string, unknown> 
   };
 }
 
-/** docs/sidecar.schema.json: JSON Schema draft 7 of the file. */
-export function editorSchema(): Record<string, unknown> {
+/** JSON Schema draft 7 of the file. */
+export function editorSchema({ schema, title }: Page): Record<string, unknown> {
   return {
     $schema: 'http://json-schema.org/draft-07/schema#',
-    title: 'Hauberk sidecar',
-    ...editorNode(ROOT, ''),
+    title,
+    ...editorNode(schema, ''),
   };
 }
 

@@ -7,9 +7,15 @@ One YAML file configures a sidecar: \`hauberk run -c sidecar.yaml\`. \`hauberk c
 and starts nothing. All mistakes are reported at once, each with \`file:line:column\`, what was expected and the cure;
 unknown keys are refused, and a file with a mistake changes nothing.
 
+Without \`-c\` the text of the file is taken from the variable \`HAUBERK_CONFIG\`, and mistakes are told as
+\`HAUBERK_CONFIG:line:column\`; relative paths are then below the working directory. That is how a sidecar gets its
+configuration in a pod into which it was injected. Both at once are refused.
+
 Editors complete and check the file when its first line names the schema that comes with the package:
 
-    # yaml-language-server: $schema=./node_modules/hauberk/docs/sidecar.schema.json
+\`\`\`text not-run="a line for an editor"
+# yaml-language-server: $schema=./node_modules/hauberk/docs/sidecar.schema.json
+\`\`\`
 
 ## A complete file
 

@@ -30,15 +30,68 @@ const IDENTITY = mapping(
       description: "The trust domain's CA certificates, PEM.",
       example: 'keys/bundle.pem',
     }),
+    reload: kind('interval', {
+      description:
+        'How often the three files are looked at (read only if they have changed): a renewed SVID and a changed bundle are taken without a restart, and without losing a call. `off`: only on SIGHUP.',
+      default: '30s',
+    }),
+    renew: flag({
+      description:
+        "Renews the SVID when about half of its life is left, as `hauberk issue` does, where the CA's key lies beside the bundle: for development. Elsewhere whoever issues the files renews them.",
+      default: false,
+    }),
+    issuer: choice(['files', 'controller'], {
+      description:
+        'Where the files come from. `files`: somebody else puts them there. `controller`: the sidecar has the controller certify a new key when half of the remaining life is over, and writes all three; at its start it uses what is there and still good. Their folder is then its own, best a volume in memory.',
+      default: 'files',
+    }),
   },
-  { description: 'Who this sidecar is. `hauberk init` and `hauberk issue` make these files.' },
+  {
+    description:
+      'Who this sidecar is. `hauberk init` and `hauberk issue` make these files, or the sidecar itself with what the controller certifies.',
+  },
+);
+
+const CONTROLLER = optional(
+  mapping(
+    {
+      address: kind('endpoint', {
+        description:
+          'Where the controller serves its control API: a name stands for all its addresses, each a replica.',
+        example: 'hauberk-controller.hauberk-system.svc:15010',
+      }),
+      peer: kind('spiffe-id', {
+        description: 'The SPIFFE ID that the controller must prove; in `trustDomain`.',
+        example: 'spiffe://shop.example/ns/hauberk-system/sa/hauberk-controller',
+      }),
+      token: kind('path', {
+        description:
+          'The service account token that proves to the controller who this is: a projected one with the audience of its `issuer.audience`. Read anew each time.',
+        example: '/var/run/secrets/hauberk/token',
+      }),
+      bundle: optional(
+        kind('path', {
+          description:
+            'The CA certificates, PEM, by which the controller is known until there is an `identity.bundle`; while the sidecar has no identity also if who answers is not the controller by that. Either this or `bundlePem`.',
+          example: '/etc/hauberk/bundle.pem',
+        }),
+      ),
+      bundlePem: optional(
+        kind('ca-pem', { description: 'The same as text, for a configuration without other files.' }),
+      ),
+    },
+    {
+      description:
+        'The control plane: it certifies this sidecar (`identity.issuer: controller`) and tells where services are. Without this section there is none.',
+    },
+  ),
 );
 
 const ROUTE = mapping(
   {
-    service: kind('service', {
+    service: kind('discoverable', {
       description:
-        "The service's canonical name; its Kubernetes forms (`greeter`, `greeter.shop`, `greeter.shop.svc`, ...) match as well.",
+        "The service's canonical name; its Kubernetes forms (`greeter`, `greeter.shop`, `greeter.shop.svc`, ...) match as well. With `discovery`, a port may follow: `greeter.shop:50051`.",
     }),
     authorities: list(kind('authority', { description: 'A name that apps call the service by.' }), {
       description:
@@ -46,14 +99,24 @@ const ROUTE = mapping(
       default: [],
       example: ['greeter', 'greeter.shop.svc.cluster.local:50051'],
     }),
-    endpoints: oneOrMore('endpoint', {
+    endpoints: optional(
+      oneOrMore('endpoint', {
+        description:
+          'Mesh listeners of the sidecars before the service: `ip:port`, `[ipv6]:port` or `dns-name:port`, one or a list. A DNS name stands for all its A and AAAA records. Needed unless `discovery` is set.',
+        example: ['10.1.2.3:15008', 'greeter-mesh.shop:15008'],
+      }),
+    ),
+    peer: optional(
+      kind('spiffe-id', {
+        description:
+          'The SPIFFE ID that those sidecars must prove. One full ID in `trustDomain`, no globs. Needed unless `discovery` is set.',
+        example: 'spiffe://shop.example/ns/shop/sa/greeter',
+      }),
+    ),
+    discovery: flag({
       description:
-        'Mesh listeners of the sidecars before the service: `ip:port`, `[ipv6]:port` or `dns-name:port`, one or a list. A DNS name stands for all its A and AAAA records.',
-      example: ['10.1.2.3:15008', 'greeter-mesh.shop:15008'],
-    }),
-    peer: kind('spiffe-id', {
-      description: 'The SPIFFE ID that those sidecars must prove. One full ID in `trustDomain`, no globs.',
-      example: 'spiffe://shop.example/ns/shop/sa/greeter',
+        'The controller tells the endpoints and who each must be, in place of `endpoints` and `peer`.',
+      default: false,
     }),
     timeout: optional(
       duration('1ms', '1d', {
@@ -90,6 +153,38 @@ const EGRESS = mapping(
       default: 4_096,
     }),
     routes: list(ROUTE, { description: 'The services that apps may call.', default: [] }),
+    discovery: flag({
+      description:
+        'What no route takes is asked of the controller: names of services, and addresses of services and pods. Without it only `routes` can be called.',
+      default: false,
+    }),
+    namespace: optional(
+      kind('namespace', {
+        description:
+          'The Kubernetes namespace that short names such as `greeter` are looked for in. Default: that of the service account whose token `controller.token` is.',
+        example: 'shop',
+      }),
+    ),
+    redirects: list(
+      mapping(
+        {
+          port: count(1, 65_535, 'port', {
+            description: 'The port that apps connect to, and that `:authority` means where it names none.',
+            example: 50_051,
+          }),
+          listen: kind('listen', {
+            description: 'Where those connections arrive.',
+            example: 'localhost:15101',
+          }),
+        },
+        { description: 'What becomes of connections to one port.' },
+      ),
+      {
+        description:
+          'Listeners for connections that the kernel redirects, one for each port that apps connect to: Node.js cannot tell which one that was. They route by `:authority` as `egress.listen` does.',
+        default: [],
+      },
+    ),
   },
   { description: 'Calls from local apps to peers.' },
 );
@@ -105,11 +200,19 @@ const INGRESS = mapping(
         "Lets an app's address be another than loopback or a Unix socket. Calls leave the sidecar in plaintext.",
       default: false,
     }),
+    podAddresses: optional(
+      oneOrMore('ip', {
+        description:
+          'Addresses of this pod or machine. The sidecar dials the ports of its `apps` there, at its start and every few minutes, and warns (`app.exposed`) when one answers in plaintext: whoever reaches it needs no identity. Not for transparent mode, in which the kernel refuses what does not come from the pod itself.',
+        example: '10.1.2.3',
+      }),
+    ),
     apps: list(
       mapping(
         {
-          service: kind('service', {
-            description: 'The canonical service name that peers ask for.',
+          service: kind('app-service', {
+            description:
+              'The canonical service name that peers ask for. `"*"`: whatever name they ask for, as long as they ask for the port of `address`; an app that has the name goes before.',
             example: 'web.shop',
           }),
           address: kind('app-address', {
@@ -118,7 +221,10 @@ const INGRESS = mapping(
         },
         { description: 'A local app.' },
       ),
-      { description: 'The apps that this sidecar delivers to, each service once.', default: [] },
+      {
+        description: 'The apps that this sidecar delivers to: each service once, `"*"` once for each port.',
+        default: [],
+      },
     ),
     allow: list(
       mapping(
@@ -162,7 +268,8 @@ const SESSION = mapping(
     }),
     max: count(1, 1_000_000, 'sessions', { description: 'Sessions in all.', default: 10_000 }),
     maxPerPeer: count(1, 1_000_000, 'sessions', {
-      description: 'Sessions with one peer (SPIFFE ID).',
+      description:
+        'Sessions with one peer (SPIFFE ID) at one address; wherever it is, it has at most as many, or a quarter of session.max if that is more.',
       default: 64,
     }),
     grace: duration('0s', '1h', {
@@ -225,51 +332,101 @@ const LIMIT_STORE = mapping(
   { description: 'Where rate limits are counted. While Redis is away, memory takes over.' },
 );
 
+export const ADAPTERS = list(
+  wordOrMapping(
+    ['stdout'],
+    {
+      stdout: optional(mapping({}, { description: 'JSON lines on stdout; the same as the word `stdout`.' })),
+      file: optional(
+        mapping(
+          {
+            path: kind('path', { description: 'The file, appended to.', example: 'audit.jsonl' }),
+          },
+          { description: 'JSON lines in a file.' },
+        ),
+      ),
+      module: optional(
+        kind('module', { description: "A module of one's own whose default export makes an adapter." }),
+      ),
+      options: optional(
+        anything({
+          description: 'Handed to the `module`.',
+          example: { endpoint: 'https://siem.example' },
+        }),
+      ),
+    },
+    { description: 'One of `stdout`, `file` and `module`.' },
+  ),
+  {
+    description: 'Where audit events go. None slows or stops calls or another adapter.',
+    default: [],
+    example: ['stdout', { file: { path: 'audit.jsonl' } }, { module: './my-adapter.mjs' }],
+  },
+);
+
+export const QUEUE = count(16, 1_000_000, 'events', {
+  description: 'Events that may wait, per adapter; further ones are dropped and counted.',
+  default: 10_000,
+});
+
 const MONITORING = mapping(
   {
-    adapters: list(
-      wordOrMapping(
-        ['stdout'],
-        {
-          stdout: optional(
-            mapping({}, { description: 'JSON lines on stdout; the same as the word `stdout`.' }),
-          ),
-          file: optional(
-            mapping(
-              {
-                path: kind('path', { description: 'The file, appended to.', example: 'audit.jsonl' }),
-              },
-              { description: 'JSON lines in a file.' },
-            ),
-          ),
-          module: optional(
-            kind('module', { description: "A module of one's own whose default export makes an adapter." }),
-          ),
-          options: optional(
-            anything({
-              description: 'Handed to the `module`.',
-              example: { endpoint: 'https://siem.example' },
-            }),
-          ),
-        },
-        { description: 'One of `stdout`, `file` and `module`.' },
-      ),
-      {
-        description: 'Where audit events go. None slows or stops calls or another adapter.',
-        default: [],
-        example: ['stdout', { file: { path: 'audit.jsonl' } }, { module: './my-adapter.mjs' }],
-      },
-    ),
+    adapters: ADAPTERS,
     calls: choice(['all', 'failed', 'none'], {
       description: 'Which calls get a `call.completed` event.',
       default: 'all',
     }),
-    queue: count(16, 1_000_000, 'events', {
-      description: 'Events that may wait, per adapter; further ones are dropped and counted.',
-      default: 10_000,
-    }),
+    queue: QUEUE,
   },
   { description: 'Audit.' },
+);
+
+export const LOG = mapping(
+  {
+    level: choice(['debug', 'info', 'warn', 'error', 'silent'], {
+      description: 'Least severe log line that is written to stderr.',
+      default: 'info',
+    }),
+  },
+  { description: 'Logs.' },
+);
+
+const APP_PROBE = mapping(
+  {
+    name: kind('probe-name', {
+      description: 'The container, and `livez`, `readyz` or `startupz`: what is behind `/app-probe/`.',
+    }),
+    kind: choice(['http', 'grpc', 'tcp'], {
+      description:
+        '`http`: a GET, answered by 200 to 399; redirects are followed where they stay on 127.0.0.1, and one that leads elsewhere is an answer. `grpc`: Check of `grpc.health.v1`, answered by SERVING. `tcp`: a connection.',
+      example: 'grpc',
+    }),
+    port: count(1, 65_535, 'port', { description: 'Where the app listens, on 127.0.0.1.', example: 50_051 }),
+    timeout: duration('100ms', '1h', { description: 'No answer for so long is a bad one.', default: '1s' }),
+    path: optional(
+      kind('http-path', { description: 'With `http`: the path, with its query; without this key `/`.' }),
+    ),
+    scheme: choice(['http', 'https'], {
+      description: 'With `http`: `https` takes any certificate, as kubelet does.',
+      default: 'http',
+    }),
+    headers: list(
+      mapping(
+        {
+          name: kind('header-name', { description: 'Its name.' }),
+          value: kind('header-value', { description: 'Its value.' }),
+        },
+        { description: 'A header field.' },
+      ),
+      { description: 'With `http`: further header fields.', default: [] },
+    ),
+    service: optional(
+      kind('grpc-service', {
+        description: 'With `grpc`: the service that is asked for; without this key the server as a whole.',
+      }),
+    ),
+  },
+  { description: 'A probe of the app.' },
 );
 
 const PROBES = mapping(
@@ -280,6 +437,11 @@ const PROBES = mapping(
       default: ':15020',
     }),
     grpc: oneOrMore('listen', { description: '`grpc.health.v1`. `off` for none.', default: ':15021' }),
+    apps: list(APP_PROBE, {
+      description:
+        "Probes of the app that `/app-probe/NAME` of `probes.http` makes, for a kubelet that does not reach the app's own ports.",
+      default: [],
+    }),
   },
   { description: 'Health and metrics.' },
 );
@@ -315,6 +477,7 @@ export const SCHEMA = mapping(
       description: 'The SPIFFE trust domain that this sidecar and its peers belong to.',
     }),
     identity: IDENTITY,
+    controller: CONTROLLER,
     egress: EGRESS,
     ingress: INGRESS,
     policy: choice(['enforce', 'open'], {
@@ -339,15 +502,7 @@ export const SCHEMA = mapping(
       },
       { description: 'Stopping.' },
     ),
-    log: mapping(
-      {
-        level: choice(['debug', 'info', 'warn', 'error', 'silent'], {
-          description: 'Least severe log line that is written to stderr.',
-          default: 'info',
-        }),
-      },
-      { description: 'Logs.' },
-    ),
+    log: LOG,
     crypto: mapping(
       {
         provider: choice(['native', 'noble'], {

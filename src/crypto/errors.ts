@@ -18,8 +18,10 @@ export type CryptoErrorCode =
   | 'foreign-key'
   | 'provider-not-loaded';
 
+/** A failure of cryptography, such as the use of a key that has been wiped; `code` says which. */
 export class CryptoError extends Error {
   override readonly name = 'CryptoError';
+  /** What went wrong. */
   readonly code: CryptoErrorCode;
 
   constructor(code: CryptoErrorCode, message: string, options?: { cause?: unknown }) {

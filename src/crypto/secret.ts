@@ -53,14 +53,17 @@ export class Secret {
     wipe(this.#bytes);
   }
 
+  /** `[secret]`. */
   toString(): string {
     return '[secret]';
   }
 
+  /** `[secret]`. */
   toJSON(): string {
     return '[secret]';
   }
 
+  /** `[secret]`. */
   [inspect.custom](): string {
     return '[secret]';
   }

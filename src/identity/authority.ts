@@ -1,15 +1,17 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type Clock, systemClock } from '../clock/clock.ts';
 import { type Certificate, parseCertificate } from './certificate.ts';
-import { CertificateAuthority, type LeafKey } from './certificateauthority.ts';
+import { BACK_DATED_MS, CertificateAuthority, type LeafKey } from './certificateauthority.ts';
 import { spiffeIdOf } from './chain.ts';
 import { IdentityError } from './errors.ts';
 import { currentReader, readChecked, writeOwnerOnly } from './files.ts';
-import { BUNDLE_FILE, KEY_FILE, SVID_FILE } from './load.ts';
+import { lockFor } from './issuelock.ts';
+import { BUNDLE_FILE, type IdentityFiles, KEY_FILE, loadIdentity, SVID_FILE } from './load.ts';
 import { certificatesIn, privateKeyIn, toPem } from './pem.ts';
 import { fileNameFor, parseTrustDomain, spiffeIdForName } from './spiffeid.ts';
+import { keyPem, writeSvid } from './svidfiles.ts';
 
 /*
  * `hauberk init` and `hauberk issue`: a trust domain in a folder. All of it is made with owner-only permissions,
@@ -113,17 +115,82 @@ export async function issueSvid(options: IssueOptions): Promise<SvidFiles> {
   const spiffeId = spiffeIdForName(name, authority.trustDomain);
   const base = join(dir, fileNameFor(spiffeId));
   const files = { svid: `${base}.pem`, key: `${base}.key`, bundle: join(dir, BUNDLE) };
-  await checkReplaceable(files, spiffeId.id);
-  const issued = await authority.issue({ spiffeId, nowMs, ttlMs, leafKey });
-  await writeOwnerOnly(files.key, keyPem(issued.key), true);
-  await writeOwnerOnly(files.svid, issued.chain.map((der) => toPem('CERTIFICATE', der)).join(''), true);
-  return { spiffeId: issued.spiffeId, ...files, notAfter: issued.notAfter };
+  const lock = await lockFor(files.svid);
+  try {
+    await checkReplaceable(files, spiffeId.id);
+    const issued = await authority.issue({ spiffeId, nowMs, ttlMs, leafKey });
+    await writeSvid(files, issued, lock);
+    return { spiffeId: issued.spiffeId, ...files, notAfter: issued.notAfter };
+  } finally {
+    await lock.release();
+  }
+}
+
+export interface RenewOptions {
+  /** The CA's key lies beside the bundle. */
+  files: IdentityFiles;
+  /** The leaf that is in use, DER: what is renewed. Without it what lies in the file, if it is not good as it is. */
+  current?: Uint8Array | undefined;
+  clock: Clock;
+}
+
+/**
+ * Renews an SVID in its files, with a new key: for the same SPIFFE ID, lifetime and kind of key. Resolves with its end
+ * (milliseconds since the epoch), or with undefined if somebody else has renewed it meanwhile. Throws IdentityError,
+ * `ca-ending` if the CA ends with the SVID that is there.
+ */
+export async function renewSvid({ files, current, clock }: RenewOptions): Promise<number | undefined> {
+  const lock = await lockFor(files.svid);
+  try {
+    const nowMs = clock.now();
+    const [inFile] = certificatesIn(await readChecked(files.svid, SVID_FILE));
+    const leaf = parseCertificate(current ?? (inFile as Buffer));
+    const isOther = current === undefined || !leaf.der.equals(inFile as Buffer);
+    if (isOther && (await isGood(files, clock))) return undefined;
+    const authority = await openAuthority(dirname(files.bundle), nowMs, files.bundle);
+    const { notAfter: end } = authority.certificate;
+    if (end <= Math.max(leaf.notAfter, nowMs)) {
+      throw new IdentityError(
+        'ca-ending',
+        `the CA ends at ${new Date(end).toISOString()}, as this SVID does`,
+        {
+          file: files.bundle,
+          cure: 'make a new CA in another folder with `hauberk init`, and hand out both bundles before the old one ends',
+        },
+      );
+    }
+    const issued = await authority.issue({
+      spiffeId: spiffeIdOf(leaf),
+      nowMs,
+      ttlMs: lifetimeOf(leaf),
+      leafKey: leaf.keyType as LeafKey,
+    });
+    await writeSvid(files, issued, lock);
+    return issued.notAfter;
+  } finally {
+    await lock.release();
+  }
+}
+
+const isGood = (files: IdentityFiles, clock: Clock): Promise<boolean> =>
+  loadIdentity(files, clock).then(
+    () => true,
+    () => false,
+  );
+
+/** What `hauberk issue --ttl` said. */
+function lifetimeOf({ notBefore, notAfter }: Certificate): number {
+  const whole = Math.round((notAfter - notBefore) / 1000) * 1000;
+  return whole > BACK_DATED_MS ? whole - BACK_DATED_MS : whole;
 }
 
 /** The CA in a folder: its key, and the certificate in the bundle that the key belongs to. */
-async function openAuthority(dir: string, nowMs: number): Promise<CertificateAuthority> {
+async function openAuthority(
+  dir: string,
+  nowMs: number,
+  bundlePath = join(dir, BUNDLE),
+): Promise<CertificateAuthority> {
   const keyPath = join(dir, CA_KEY);
-  const bundlePath = join(dir, BUNDLE);
   const cure = `make a trust domain there with \`hauberk init --trust-domain DOMAIN\``;
   const secret = await readChecked(keyPath, { ...KEY_FILE, cure });
   try {
@@ -228,5 +295,3 @@ const exists = (path: string): Promise<boolean> =>
     () => true,
     () => false,
   );
-
-const keyPem = (key: KeyObject): string => key.export({ type: 'pkcs8', format: 'pem' }) as string;

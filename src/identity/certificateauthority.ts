@@ -1,6 +1,6 @@
 import { generateKeyPairSync, type KeyObject, randomBytes, webcrypto } from 'node:crypto';
 import { type Certificate, parseCertificate } from './certificate.ts';
-import { spiffeIdOf } from './chain.ts';
+import { parseChain, spiffeIdOf, validatePath } from './chain.ts';
 import { IdentityError } from './errors.ts';
 import { parseSpiffeId, parseTrustDomain, type SpiffeId } from './spiffeid.ts';
 import { TrustBundle } from './trustbundle.ts';
@@ -9,19 +9,23 @@ import { loadX509, type X509 } from './x509.ts';
 const CA_KEY = { name: 'ECDSA', namedCurve: 'P-256' } as const;
 const CA_SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' } as const;
 /** How far back validity begins, for clocks that are not quite the same. */
-const BACK_DATED_MS = 5 * 60_000;
+export const BACK_DATED_MS = 5 * 60_000;
 export const DEFAULT_CA_TTL_MS = 5 * 365 * 86_400_000;
 export const DEFAULT_SVID_TTL_MS = 86_400_000;
 const MAX_TTL_MS = 100 * 365 * 86_400_000; // keeps dates within GeneralizedTime
 
 export type LeafKey = 'p256' | 'ed25519';
 
-export interface IssuedSvid {
+/** An SVID for a key that somebody else has. */
+export interface CertifiedKey {
   readonly spiffeId: string;
   /** DER, leaf first. */
   readonly chain: readonly Buffer[];
-  readonly key: KeyObject;
   readonly notAfter: number;
+}
+
+export interface IssuedSvid extends CertifiedKey {
+  readonly key: KeyObject;
 }
 
 /** The certificate and key with which a trust domain issues SVIDs. Holds no file and no clock. */
@@ -30,6 +34,7 @@ export class CertificateAuthority {
   readonly certificate: Certificate;
   readonly #key: webcrypto.CryptoKey;
   readonly #x509: X509;
+  #isAnchor = false;
 
   private constructor(x509: X509, trustDomain: string, certificate: Certificate, key: webcrypto.CryptoKey) {
     this.#x509 = x509;
@@ -98,15 +103,27 @@ export class CertificateAuthority {
     ttlMs?: number | undefined;
     leafKey?: LeafKey | undefined;
   }): Promise<IssuedSvid> {
-    const { spiffeId, nowMs, ttlMs = DEFAULT_SVID_TTL_MS, leafKey = 'p256' } = options;
-    checkTtl(ttlMs);
-    const x509 = this.#x509;
-    const ca = new x509.X509Certificate(this.certificate.der);
+    const { leafKey = 'p256', ...rest } = options;
     const pair =
       leafKey === 'p256'
         ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
         : generateKeyPairSync('ed25519');
-    const publicKey = new x509.PublicKey(pair.publicKey.export({ type: 'spki', format: 'der' }));
+    const spki = pair.publicKey.export({ type: 'spki', format: 'der' });
+    return { ...(await this.certify({ ...rest, spki })), key: pair.privateKey };
+  }
+
+  /** As `issue`, for a public key (DER of the SubjectPublicKeyInfo) whose owner has shown to have the private one. */
+  async certify(options: {
+    spiffeId: SpiffeId;
+    spki: Buffer;
+    nowMs: number;
+    ttlMs?: number | undefined;
+  }): Promise<CertifiedKey> {
+    const { spiffeId, spki, nowMs, ttlMs = DEFAULT_SVID_TTL_MS } = options;
+    checkTtl(ttlMs);
+    const x509 = this.#x509;
+    const ca = new x509.X509Certificate(this.certificate.der);
+    const publicKey = new x509.PublicKey(spki);
     const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: serialNumber(),
       subject: '', // hence the critical alternative name, RFC 5280 4.2.1.6
@@ -128,8 +145,10 @@ export class CertificateAuthority {
       ],
     });
     const chain = [Buffer.from(certificate.rawData)];
-    const { notAfter } = this.bundle().verifyChain(chain, nowMs);
-    return { spiffeId: spiffeId.id, chain, key: pair.privateKey, notAfter };
+    if (!this.#isAnchor) this.bundle(); // throws if peers would not take it as one
+    this.#isAnchor = true;
+    const { notAfter } = validatePath(parseChain(chain), [this.certificate], this.trustDomain, nowMs);
+    return { spiffeId: spiffeId.id, chain, notAfter };
   }
 
   /** A bundle of this CA alone. */

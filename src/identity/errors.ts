@@ -12,7 +12,15 @@ export type IdentityErrorCode =
   | 'writable-by-others'
   | 'already-exists'
   | 'bad-token'
+  | 'files-changing'
+  | 'other-identity'
+  | 'ca-ending'
   | 'write-failed'
+  // the controller
+  | 'controller-unreachable'
+  | 'controller-untrusted'
+  | 'controller-refuses'
+  | 'bad-answer'
   // keys
   | 'key-readable-by-others'
   | 'no-private-key'
@@ -29,6 +37,7 @@ export type IdentityErrorCode =
   | 'malformed-certificate'
   | 'duplicate-extension'
   | 'unknown-critical-extension'
+  | 'bad-request'
   | 'unsupported-algorithm'
   | 'expired'
   | 'not-yet-valid'
@@ -54,6 +63,8 @@ export interface IdentityErrorDetails {
   file?: string | undefined;
   /** What the operator can do about it, as an imperative. */
   cure?: string | undefined;
+  /** When whoever refused wants to be asked again, in milliseconds. */
+  retryAfterMs?: number | undefined;
   cause?: unknown;
 }
 
@@ -68,9 +79,10 @@ export class IdentityError extends Error {
   readonly what: string;
   readonly file: string | undefined;
   readonly cure: string | undefined;
+  readonly retryAfterMs: number | undefined;
 
   constructor(code: IdentityErrorCode, what: string, details: IdentityErrorDetails = {}) {
-    const { file, cure, cause } = details;
+    const { file, cure, retryAfterMs, cause } = details;
     super(
       (file === undefined ? '' : `${file}: `) + what + (cure === undefined ? '' : `; ${cure}`),
       cause === undefined ? undefined : { cause },
@@ -79,6 +91,7 @@ export class IdentityError extends Error {
     this.what = what;
     this.file = file;
     this.cure = cure;
+    this.retryAfterMs = retryAfterMs;
   }
 
   /** The same refusal, with the place where it was found in front of `what`. */

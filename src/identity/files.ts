@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { link, lstat, open, rename, rm } from 'node:fs/promises';
+import { link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { IdentityError } from './errors.ts';
 
 const READABLE_BY_OTHERS = 0o077; // mode bits of group and others
+const READABLE_BY_GROUP = 0o040;
 const WRITABLE_BY_OTHERS = 0o022;
 const OWNER_ONLY = 0o600;
 
@@ -25,6 +26,11 @@ export interface FileKind {
 export type Reader = number | undefined;
 
 export const currentReader = (): Reader => process.geteuid?.();
+
+const currentGroups = (): readonly number[] => [
+  ...(process.getgroups?.() ?? []),
+  ...(process.getegid === undefined ? [] : [process.getegid()]),
+];
 
 /**
  * Reads a file after checking type, owner and mode on the descriptor that it then reads from, so that nothing
@@ -90,9 +96,15 @@ async function openError(path: string, kind: FileKind, cause: NodeJS.ErrnoExcept
 
 /**
  * Refuses what is not a regular file, and by the kind of file: a foreign owner, and a mode that lets others
- * read or write. Root may own anything, since root can do everything anyway.
+ * read or write. Root may own anything, since root can do everything anyway, and have a group of ours read a secret.
  */
-export function checkStats(path: string, kind: FileKind, stats: Stats, reader: Reader): void {
+export function checkStats(
+  path: string,
+  kind: FileKind,
+  stats: Stats,
+  reader: Reader,
+  groups: readonly number[] = currentGroups(),
+): void {
   if (!stats.isFile()) {
     const what = stats.isDirectory() ? 'a directory' : 'not a regular file';
     throw new IdentityError('not-a-file', `this is ${what}`, {
@@ -112,7 +124,7 @@ export function checkStats(path: string, kind: FileKind, stats: Stats, reader: R
     );
   }
   const mode = (stats.mode & 0o7777).toString(8).padStart(4, '0');
-  if (kind.secret && stats.mode & READABLE_BY_OTHERS) {
+  if (kind.secret && stats.mode & READABLE_BY_OTHERS && !isMounted(stats, reader, groups)) {
     throw new IdentityError(
       'key-readable-by-others',
       `others than its owner have access to this key (mode ${mode})`,
@@ -131,6 +143,16 @@ export function checkStats(path: string, kind: FileKind, stats: Stats, reader: R
 }
 
 /**
+ * A Secret that Kubernetes mounts for a pod with an fsGroup: it is root's, and the only way for another user to read it is a
+ * group that is his, and that may do no more.
+ */
+function isMounted({ uid, gid, mode }: Stats, reader: number, groups: readonly number[]): boolean {
+  return (
+    uid === 0 && reader !== 0 && (mode & READABLE_BY_OTHERS) === READABLE_BY_GROUP && groups.includes(gid)
+  );
+}
+
+/**
  * Writes a file that only its owner can read, all or nothing: into a new file beside it, which is synced and
  * then takes its name; the folder is synced last. With `replace` false an existing file stays and IdentityError `already-exists` is thrown.
  */
@@ -139,23 +161,78 @@ export async function writeOwnerOnly(
   data: string | Uint8Array,
   replace: boolean,
 ): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  if (replace) {
+    await replaceOwnerOnly([{ path, data }]);
+    return;
+  }
+  const temporary = temporaryFor(path);
   try {
-    const handle = await open(temporary, 'wx', OWNER_ONLY);
-    try {
-      await handle.writeFile(data);
-      await handle.sync();
-    } finally {
-      await handle.close();
+    await blamingWrite(path, async () => {
+      await writeSynced(temporary, data);
+      await link(temporary, path); // unlike rename, fails if the name is taken
+      await syncFolder(path);
+    });
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+/**
+ * Writes files that belong together as `writeOwnerOnly` does each of them: all are whole on the disk before the first takes
+ * its name, and the next ones follow at once, in order. `before` is called when all is ready and may refuse by a throw.
+ */
+export async function replaceOwnerOnly(
+  files: ReadonlyArray<{ readonly path: string; readonly data: string | Uint8Array }>,
+  before: () => Promise<void> = async () => undefined,
+): Promise<void> {
+  const ready = files.map(({ path, data }) => ({ path, data, temporary: temporaryFor(path) }));
+  try {
+    for (const { path, data, temporary } of ready) {
+      await blamingWrite(path, () => writeSynced(temporary, data));
     }
-    if (replace) await rename(temporary, path);
-    else await link(temporary, path); // unlike rename, fails if the name is taken
-    const folder = await open(dirname(path), constants.O_RDONLY);
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
+    await before();
+    for (const { path, temporary } of ready) await blamingWrite(path, () => rename(temporary, path));
+    for (const { path } of ready) await blamingWrite(path, () => syncFolder(path));
+  } finally {
+    for (const { temporary } of ready) await rm(temporary, { force: true });
+  }
+}
+
+const temporaryFor = (path: string): string =>
+  join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+
+/** Removes what writers of a file that were killed have left beside it. Only for a file that nobody else writes. Never rejects. */
+export async function removeUnfinished(path: string): Promise<void> {
+  const folder = dirname(path);
+  const start = `.${basename(path)}.`;
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!name.startsWith(start) || !name.endsWith('.tmp')) continue;
+    await rm(join(folder, name), { force: true }).catch(() => undefined);
+  }
+}
+
+async function writeSynced(path: string, data: string | Uint8Array): Promise<void> {
+  const handle = await open(path, 'wx', OWNER_ONLY);
+  try {
+    await handle.writeFile(data);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(dirname(path), constants.O_RDONLY);
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function blamingWrite(path: string, write: () => Promise<void>): Promise<void> {
+  try {
+    await write();
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === 'EEXIST') {
@@ -167,8 +244,6 @@ export async function writeOwnerOnly(
       cause,
       ...(cure === undefined ? {} : { cure }),
     });
-  } finally {
-    await rm(temporary, { force: true });
   }
 }
 

@@ -66,6 +66,15 @@ export async function loadIdentity(
   generation = 1,
 ): Promise<LoadedIdentity> {
   const bundle = await loadBundle(files, generation);
+  return { identity: await loadSvid(files, bundle, clock), bundle };
+}
+
+/** Loads the SVID and its key, as they are seen with a bundle. Throws as `loadIdentity`. */
+export async function loadSvid(
+  files: Pick<IdentityFiles, 'svid' | 'key'>,
+  bundle: TrustBundle,
+  clock: Clock,
+): Promise<LocalIdentity> {
   const svid = await readChecked(files.svid, SVID_FILE);
   const chain = blaming(files.svid, () => certificatesIn(svid));
   const secret = await readChecked(files.key, KEY_FILE);
@@ -73,10 +82,9 @@ export async function loadIdentity(
     const key = blaming(files.key, () => privateKeyIn(secret));
     const now = clock.now();
     blaming(files.svid, () => bundle.verifyChain(chain, now), SVID_CURES, REISSUE);
-    const identity = blaming(files.key, () => localIdentity(chain, key, bundle, now), {
+    return blaming(files.key, () => localIdentity(chain, key, bundle, now), {
       'key-mismatch': `use the key that was made with ${files.svid}, or ${REISSUE}`,
     });
-    return { identity, bundle };
   } finally {
     secret.fill(0);
   }

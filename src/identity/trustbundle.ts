@@ -65,6 +65,11 @@ export class TrustBundle {
     return new TrustBundle({ trustDomain, certificates: certificatesIn(bytes), generation });
   }
 
+  /** Its CA certificates, DER. */
+  get certificates(): readonly Buffer[] {
+    return this.#anchors.map(({ der }) => der);
+  }
+
   /** When the last of its CA certificates ends; milliseconds since the epoch. */
   get notAfter(): number {
     return Math.max(...this.#anchors.map((anchor) => anchor.notAfter));
@@ -89,6 +94,13 @@ export class TrustBundle {
     const bytes = chain.reduce((sum, { der }) => sum + der.length, 0);
     this.#valid.set(key, { peer, notBefore: path.notBefore, bytes });
     return peer;
+  }
+
+  /** Whether the other one trusts the same CA certificates, in whatever order. */
+  trustsAs(other: TrustBundle): boolean {
+    const own = new Set(this.#anchors.map(({ der }) => der.toString('latin1')));
+    const theirs = new Set(other.#anchors.map(({ der }) => der.toString('latin1')));
+    return own.size === theirs.size && [...own].every((der) => theirs.has(der));
   }
 
   /** How many validated chains are remembered. */

@@ -10,6 +10,8 @@ const RateLimiterMemory: typeof MemoryLimiter = require('rate-limiter-flexible/l
 export interface Grant {
   /** From 0 to what was asked; fewer than asked means that the window has no more. */
   readonly points: number;
+  /** Points that the window still has for the next question. */
+  readonly left: number;
   /** What is left of the window, counted from some moment between asking and answering. */
   readonly msLeft: number;
 }
@@ -27,7 +29,11 @@ export interface WindowCounter {
 }
 
 /** As rate-limiter-flexible wants it. */
-export function limiterOptions(limit: LimitConfig): { points: number; duration: number; keyPrefix: string } {
+export function limiterOptions(limit: Omit<LimitConfig, 'scope'>): {
+  points: number;
+  duration: number;
+  keyPrefix: string;
+} {
   return { points: limit.maxRequests, duration: limit.windowMs / 1_000, keyPrefix: '' };
 }
 
@@ -65,5 +71,6 @@ export async function grant(answer: Promise<RateLimiterRes>, points: number, max
     return rejected as RateLimiterRes;
   });
   const before = result.consumedPoints - points;
-  return { points: Math.min(Math.max(max - before, 0), points), msLeft: result.msBeforeNext };
+  const given = Math.min(Math.max(max - before, 0), points);
+  return { points: given, left: Math.max(max - result.consumedPoints, 0), msLeft: result.msBeforeNext };
 }

@@ -20,6 +20,8 @@ export class Lease {
   readonly #clock: Clock;
   readonly #low: number;
   #points = 0;
+  /** What the counter had left when it last answered. */
+  #more = 0;
   #spent = false;
   /** Monotonic. */
   #endsAt = Number.NEGATIVE_INFINITY;
@@ -56,6 +58,16 @@ export class Lease {
       // A failure is met by the next call that has to wait.
       this.refill().catch(() => undefined);
     }
+  }
+
+  /** Calls that may still be made in the present window, as far as this process knows. */
+  left(now: number): number {
+    return now >= this.#endsAt ? this.limit.maxRequests : this.#points + this.#more;
+  }
+
+  /** Milliseconds until the window ends; 0 if none has begun. */
+  msLeft(now: number): number {
+    return Math.max(0, Math.ceil(this.#endsAt - now));
   }
 
   /** Milliseconds until the window ends. */
@@ -95,6 +107,7 @@ export class Lease {
     const isNewWindow = endsAt > this.#endsAt + this.limit.windowMs / 2;
     this.#points = isNewWindow ? grant.points : this.#points + grant.points;
     this.#spent = grant.points < asked;
+    this.#more = grant.left;
     this.#endsAt = endsAt;
   }
 }

@@ -39,6 +39,11 @@ export class LeaseTable {
     return this.#byKey.get(key) ?? this.#add(key, now);
   }
 
+  /** A key's leases, if it is followed. */
+  peek(key: string): readonly Lease[] | undefined {
+    return this.#byKey.get(key);
+  }
+
   forget(key: string): void {
     if (!this.#byKey.delete(key)) return;
     for (const counter of this.#counters) counter.forget(key);

@@ -4,6 +4,7 @@ import { MemoryCounter, type WindowCounter } from './counter.ts';
 import { LimitError } from './errors.ts';
 import type { Lease } from './lease.ts';
 import { LeaseTable } from './leasetable.ts';
+import { SHORTEST_WINDOW_MS, wrongLimit } from './range.ts';
 import { ALLOWED, type Denied, type LimitScope, type Verdict } from './verdict.ts';
 
 /** A store other than memory came or went. Until it is restored, limits are counted in this process alone. */
@@ -40,10 +41,18 @@ export interface OpenOptions {
   readonly onStoreChange: (change: StoreChange) => void;
 }
 
+/** What one limit leaves to whom it is asked for. */
+export interface LimitStatus {
+  readonly scope: LimitScope;
+  readonly maxRequests: number;
+  readonly windowMs: number;
+  /** Calls that it still allows in the present window. */
+  readonly remaining: number;
+  /** Milliseconds until all of them are allowed again; 0 if none has been used. */
+  readonly resetMs: number;
+}
+
 const SWEEP_MS = 10_000;
-const SHORTEST_WINDOW_MS = 100;
-/** Node's longest timer, by which the memory counter frees a window. */
-const LONGEST_WINDOW_MS = 2 ** 31 - 1;
 
 /**
  * Holds calls to fixed windows, for each session and for each peer. A peer's windows outlive its sessions, so fresh
@@ -109,6 +118,15 @@ export class RateLimits {
     return ALLOWED;
   }
 
+  /**
+   * What is left of each limit, those of scope session first; nothing is counted. Of a limit that replicas share it is
+   * what the store said last, so that others may have used some of it since.
+   */
+  status(sessionId: string, peer: string): LimitStatus[] {
+    const now = this.#clock.monotonic();
+    return [...statusOf(this.#sessions, sessionId, now), ...statusOf(this.#peers, peer, now)];
+  }
+
   /** A session has ended: forgets what it used. Its peer's windows stay. */
   release(sessionId: string): void {
     this.#sessions.forget(sessionId);
@@ -166,19 +184,30 @@ export async function openRateLimits(options: OpenOptions): Promise<RateLimits> 
 }
 
 function check(limit: LimitConfig): void {
-  const { scope, maxRequests, windowMs } = limit;
-  if (!Number.isSafeInteger(maxRequests) || maxRequests < 1) {
+  const wrong = wrongLimit(limit);
+  if (wrong === 'maxRequests') {
     throw new LimitError(
       'bad-limit',
-      `A ${scope} limit must allow a whole number of requests from 1 on, not ${maxRequests}; to allow none, deny the method in ingress.allow`,
+      `A ${limit.scope} limit must allow a whole number of requests from 1 on, not ${limit.maxRequests}; to allow none, deny the method in ingress.allow`,
     );
   }
-  if (!(windowMs >= SHORTEST_WINDOW_MS && windowMs <= LONGEST_WINDOW_MS)) {
+  if (wrong === 'windowMs') {
     throw new LimitError(
       'bad-limit',
-      `A ${scope} limit's window must be from ${SHORTEST_WINDOW_MS} ms to 24 days, not ${windowMs} ms`,
+      `A ${limit.scope} limit's window must be from ${SHORTEST_WINDOW_MS} ms to 24 days, not ${limit.windowMs} ms`,
     );
   }
+}
+
+function statusOf(table: LeaseTable, key: string, now: number): LimitStatus[] {
+  const leases = table.peek(key);
+  return table.limits.map(({ scope, maxRequests, windowMs }, at) => ({
+    scope,
+    maxRequests,
+    windowMs,
+    remaining: leases?.[at]?.left(now) ?? maxRequests,
+    resetMs: leases?.[at]?.msLeft(now) ?? 0,
+  }));
 }
 
 /** The denial that lasts longest, so that whoever waits for it is not denied by the other. */

@@ -22,6 +22,10 @@ export interface RedisStoreOptions {
   readonly limits: readonly LimitConfig[];
   readonly clock: Clock;
   readonly onStoreChange: (change: StoreChange) => void;
+  /** Where the address was given, for messages; `limitStore.url` by default. */
+  readonly setting?: string;
+  /** How a question is counted, instead of the script below. */
+  readonly script?: string;
   /** Loads the client; replaced in tests. */
   readonly load?: ClientLoader;
 }
@@ -80,10 +84,7 @@ export class RedisStore implements SharedStore {
         return delay / 2 + (Math.random() * delay) / 2;
       },
     });
-    this.#probe = this.#limiter(
-      { scope: 'peer', maxRequests: Number.MAX_SAFE_INTEGER, windowMs: 1_000 },
-      'probe',
-    );
+    this.#probe = this.limiter({ maxRequests: Number.MAX_SAFE_INTEGER, windowMs: 1_000 }, 'probe');
     this.#client.on('error', (error: Error) => {
       this.#clientError = error.message || (error as NodeJS.ErrnoException).code || error.name;
     });
@@ -96,9 +97,9 @@ export class RedisStore implements SharedStore {
    * Throws LimitError `bad-store-url`, `bad-limit` or `redis-client-missing`.
    */
   static async open(options: RedisStoreOptions): Promise<RedisStore> {
-    const url = new RedisUrl(options.url);
+    const url = new RedisUrl(options.url, options.setting);
     for (const limit of options.limits) check(limit, options.timeoutMs);
-    const store = new RedisStore(options, url, await loadClient(options.load));
+    const store = new RedisStore(options, url, await loadClient(options.load, options.setting));
     await store.#connect();
     return store;
   }
@@ -109,7 +110,7 @@ export class RedisStore implements SharedStore {
 
   counter(limit: LimitConfig): WindowCounter {
     return new RedisCounter(this, limit, (insurance) =>
-      this.#limiter(limit, `${limit.scope}:${limit.maxRequests}/${limit.windowMs}`, insurance),
+      this.limiter(limit, `${limit.scope}:${limit.maxRequests}/${limit.windowMs}`, insurance),
     );
   }
 
@@ -139,12 +140,17 @@ export class RedisStore implements SharedStore {
     clock.clear(deadline);
   }
 
-  #limiter(limit: LimitConfig, name: string, insuranceLimiter?: MemoryCounter['limiter']): RedisLimiter {
+  /** The library's limiter over this store's connection. */
+  limiter(
+    limit: Omit<LimitConfig, 'scope'>,
+    name: string,
+    insuranceLimiter?: MemoryCounter['limiter'],
+  ): RedisLimiter {
     return new RateLimiterRedis({
       ...limiterOptions(limit),
       storeClient: this.#client,
       keyPrefix: `hauberk:${this.#options.namespace}:${name}`,
-      customIncrTtlLuaScript: CONSUME,
+      customIncrTtlLuaScript: this.#options.script ?? CONSUME,
       rejectIfRedisNotReady: true,
       ...(insuranceLimiter !== undefined && { insuranceLimiter }),
     });
@@ -229,13 +235,18 @@ class RedisCounter implements WindowCounter {
   forget(): void {}
 }
 
-async function loadClient(load: ClientLoader = () => import('ioredis')): Promise<typeof Redis> {
+async function loadClient(
+  load: ClientLoader = () => import('ioredis'),
+  setting?: string,
+): Promise<typeof Redis> {
   try {
     return (await load()).Redis;
   } catch (cause) {
     throw new LimitError(
       'redis-client-missing',
-      'limitStore is of type redis, but the package ioredis cannot be loaded: npm install ioredis, or use type memory',
+      setting === undefined
+        ? 'limitStore is of type redis, but the package ioredis cannot be loaded: npm install ioredis, or use type memory'
+        : `${setting} is given, but the package ioredis cannot be loaded: npm install ioredis, or leave it out`,
       { cause },
     );
   }

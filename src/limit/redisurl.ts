@@ -8,17 +8,17 @@ export class RedisUrl {
   readonly #secrets: readonly string[];
   readonly #shown: string;
 
-  /** Throws LimitError `bad-store-url`, which does not repeat the address. */
-  constructor(url: string) {
+  /** `setting` names where it was given. Throws LimitError `bad-store-url`, which does not repeat the address. */
+  constructor(url: string, setting = 'limitStore.url') {
     let parsed: URL;
     try {
       parsed = new URL(url);
     } catch {
       // The cause would repeat the address.
-      throw new LimitError('bad-store-url', `limitStore.url cannot be read; it must be ${FORM}`);
+      throw new LimitError('bad-store-url', `${setting} cannot be read; it must be ${FORM}`);
     }
     if ((parsed.protocol !== 'redis:' && parsed.protocol !== 'rediss:') || parsed.hostname === '') {
-      throw new LimitError('bad-store-url', `limitStore.url must be ${FORM}`);
+      throw new LimitError('bad-store-url', `${setting} must be ${FORM}`);
     }
     this.#url = url;
     const given = [parsed.password, ...[...parsed.searchParams.values()]].filter((text) => text !== '');

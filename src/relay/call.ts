@@ -21,10 +21,17 @@ import type { CallSpan } from '../telemetry/tracing.ts';
 import { withCaller } from './callerfields.ts';
 import type { RelayContext } from './context.ts';
 import { GrpcStatus, RELAY_ERRORS, RelayError } from './errors.ts';
+import type { Forwarding } from './forwarding.ts';
 import { SentOctets } from './replaylog.ts';
-import { grpcErrorHeaders, grpcErrorTrailers, httpErrorHeaders } from './reply.ts';
+import {
+  grpcErrorHeaders,
+  grpcErrorTrailers,
+  httpErrorHeaders,
+  saysUndelivered,
+  withoutError,
+} from './reply.ts';
 import { revokedError } from './revokederror.ts';
-import { statusOfHttp, statusOfReset } from './statusmap.ts';
+import { errorOfCaller, statusOfHttp, statusOfReset } from './statusmap.ts';
 import { formatTimeout } from './timeout.ts';
 import type { Upstream } from './upstream.ts';
 import type { UpstreamConnection } from './upstreamconnection.ts';
@@ -47,6 +54,8 @@ export interface CallPlan {
   readonly refusal: RelayError | undefined;
   /** Ingress: what the policy said. */
   readonly decision?: Decision | undefined;
+  /** What it became at the endpoint that calls went to last, if that was discovered: made once, not for every call. */
+  forwarded?: { readonly by: Forwarding; readonly plan: CallPlan } | undefined;
 }
 
 /** Where calls go: it calls `call.ready` or `call.fail`, now or later. */
@@ -159,6 +168,8 @@ export class Call implements StreamHandler, WheelEntry {
   /** A connection has a stream free for this call. */
   ready(to: UpstreamConnection): void {
     if (this.#done) return;
+    const { forwarding } = to.upstream;
+    if (forwarding !== undefined) this.plan = forwarding.apply(this.plan);
     this.waitsSince = undefined;
     this.#upConnection = to;
     to.calls++;
@@ -229,7 +240,12 @@ export class Call implements StreamHandler, WheelEntry {
     return again;
   }
 
-  onHeaders(_stream: Stream, list: HeaderList, message: Message, fin: boolean): void {
+  onHeaders(_stream: Stream, given: HeaderList, message: Message, fin: boolean): void {
+    let list = given;
+    if (fin && message.grpcStatus === GrpcStatus.UNAVAILABLE && saysUndelivered(given)) {
+      if (this.plan.direction === 'ingress') list = withoutError(given);
+      else if (this.#goElsewhere()) return;
+    }
     if (message.status >= 200) {
       this.#responseStarted = true;
       this.#httpStatus = message.status;
@@ -382,6 +398,15 @@ export class Call implements StreamHandler, WheelEntry {
     return true;
   }
 
+  /** The sidecar at the other end has no app: another endpoint may have one. */
+  #goElsewhere(): boolean {
+    const from = this.#upConnection as UpstreamConnection;
+    from.upstream.appGone();
+    const up = this.#up as Stream;
+    if (!up.localClosed) up.reset(ErrorCode.NO_ERROR);
+    return this.#sendAgain();
+  }
+
   #leaveConnection(): void {
     const from = this.#upConnection;
     if (from === undefined) return;
@@ -483,19 +508,5 @@ export class Call implements StreamHandler, WheelEntry {
       responseBytes: this.#responseBytes,
       error: this.#error,
     });
-  }
-}
-
-/** What the audit says of a call whose own side ended it; undefined if its caller has cancelled it. */
-function errorOfCaller(origin: ResetOrigin): string | undefined {
-  switch (origin) {
-    case 'remote':
-      return undefined;
-    case 'stalled':
-      return 'stalled';
-    case 'oversize':
-      return 'headers-too-large';
-    default:
-      return 'caller-lost';
   }
 }

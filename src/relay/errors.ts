@@ -32,6 +32,28 @@ export const RELAY_ERRORS = {
     meaning: 'No connection to any endpoint of the peer could be made.',
   },
   'peer-unresolved': { grpc: 14, http: 503, meaning: 'The endpoint’s DNS name has no address.' },
+  'no-service': {
+    grpc: 14,
+    http: 503,
+    meaning:
+      'The controller knows no service, and no pod in the mesh, by the name or address that was called.',
+  },
+  'no-endpoints': {
+    grpc: 14,
+    http: 503,
+    meaning: 'The controller knows the service, and none of its pods that is in the mesh and ready.',
+  },
+  'discovery-unavailable': {
+    grpc: 14,
+    http: 503,
+    meaning:
+      'Where the service is was never told: the controller could not be reached while the call waited.',
+  },
+  'too-many-services': {
+    grpc: 14,
+    http: 503,
+    meaning: 'This sidecar holds as many services from discovery as it may, all of them in use.',
+  },
   'handshake-refused': {
     grpc: 14,
     http: 503,

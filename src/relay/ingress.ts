@@ -10,8 +10,8 @@ import type { AccessPolicy, Decision } from '../policy/accesspolicy.ts';
 import type { Session } from '../session/session.ts';
 import type { Acceptor } from '../transport/acceptor.ts';
 import type { CloseReason } from '../transport/errors.ts';
+import { AppTable } from './apptable.ts';
 import type { AppTarget } from './apptarget.ts';
-import { parseAuthority } from './authority.ts';
 import type { CallPlan } from './call.ts';
 import { callerFields, withCaller } from './callerfields.ts';
 import type { RelayContext } from './context.ts';
@@ -37,7 +37,7 @@ export class Ingress {
   readonly #context: RelayContext;
   readonly #options: IngressOptions;
   readonly #acceptor: Acceptor;
-  readonly #apps = new Map<string, AppTarget>();
+  readonly #apps: AppTable<AppTarget>;
   readonly #listeners: Listener[] = [];
   readonly #memory: PeerMemory;
   readonly #connections = new Roster<DownstreamConnection>();
@@ -48,7 +48,7 @@ export class Ingress {
     this.#context = context;
     this.#options = options;
     this.#memory = new PeerMemory(context.http2.peerBytes);
-    for (const app of options.apps) this.#apps.set(app.config.service, app);
+    this.#apps = new AppTable(options.apps);
     this.#acceptor = options.sessions.acceptor((peer) => this.#serve(peer));
     this.#sweeper = context.clock.every(SWEEP_MS, () => {
       for (const connection of this.#connections) connection.sweep();
@@ -122,16 +122,11 @@ type PlanFacts = Omit<CallPlan, 'source' | 'direction' | 'list' | 'timeoutMs'>;
 class IngressRouter implements Router {
   readonly #context: RelayContext;
   readonly #options: IngressOptions;
-  readonly #apps: ReadonlyMap<string, AppTarget>;
+  readonly #apps: AppTable<AppTarget>;
   readonly #session: Session;
   readonly #caller: readonly HeaderField[];
 
-  constructor(
-    context: RelayContext,
-    options: IngressOptions,
-    apps: ReadonlyMap<string, AppTarget>,
-    session: Session,
-  ) {
+  constructor(context: RelayContext, options: IngressOptions, apps: AppTable<AppTarget>, session: Session) {
     this.#context = context;
     this.#options = options;
     this.#apps = apps;
@@ -141,8 +136,8 @@ class IngressRouter implements Router {
 
   plan(list: HeaderList, message: Message): CallPlan {
     const grpc = isGrpc(message.contentType);
-    const app = this.#appOf(message.authority);
-    const service = app?.config.service ?? 'unknown';
+    const app = this.#apps.match(message.authority);
+    const service = app?.service ?? 'unknown';
     const method = methodOf(message.path);
     const decision = this.#options.policy.check(this.#session.peer, message.path);
     const refusal = this.#refusal(app, message, method, decision);
@@ -177,13 +172,6 @@ class IngressRouter implements Router {
     };
   }
 
-  #appOf(text: string): AppTarget | undefined {
-    const authority = parseAuthority(text);
-    if (authority === undefined) return undefined;
-    const exact = authority.port > 0 ? this.#apps.get(`${authority.name}:${authority.port}`) : undefined;
-    return exact ?? this.#apps.get(authority.name);
-  }
-
   #refusal(
     app: AppTarget | undefined,
     message: Message,
@@ -194,15 +182,12 @@ class IngressRouter implements Router {
     if (!decision.allowed) {
       return new RelayError(
         'denied',
-        `${this.#session.peer} may not call ${method}; allow it under ingress.allow of the called service's sidecar`,
+        `${this.#session.peer} may not call ${method}; allow it under ingress.allow of the called service's sidecar, or in options.allow of its program`,
       );
     }
     if (app === undefined || message.method === 'CONNECT') {
       const shown = JSON.stringify(message.authority.slice(0, 128));
-      return new RelayError(
-        'no-app',
-        `the called sidecar has no app for ${shown}; add it under its ingress.apps`,
-      );
+      return new RelayError('no-app', `the called sidecar has no app for ${shown}; ${this.#apps.cure}`);
     }
     return undefined;
   }

@@ -15,7 +15,15 @@ export class ListenError extends Error {
     const code = (this.cause as NodeJS.ErrnoException | undefined)?.code;
     return code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL';
   }
+
+  /** Another process listens there. */
+  get taken(): boolean {
+    return (this.cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE';
+  }
 }
+
+/** How often a port is drawn that shall be free on several hosts. */
+const PORT_ATTEMPTS = 8;
 
 /** Takes a connection over. */
 export type OnSocket = (socket: Socket, listener: Listener) => void;
@@ -90,7 +98,7 @@ export class Listener {
 
   /**
    * Binds several addresses for one purpose. One whose address family the machine lacks is left out, and told to
-   * `onSkipped`, as long as another is bound.
+   * `onSkipped`, as long as another is bound. Port 0 on several hosts is one free port for all of them.
    */
   static async openAll(
     what: string,
@@ -100,9 +108,28 @@ export class Listener {
     onSkipped: (error: ListenError) => void,
     mode?: SocketMode,
   ): Promise<Listener[]> {
+    for (let left = PORT_ATTEMPTS; ; left--) {
+      try {
+        return await Listener.#openOnce(what, addresses, reads, onSocket, onSkipped, mode);
+      } catch (error) {
+        const mayDiffer = addresses.some((address) => address.kind === 'tcp' && address.port === 0);
+        if (!(error instanceof ListenError) || !error.taken || !mayDiffer || left <= 1) throw error;
+      }
+    }
+  }
+
+  static async #openOnce(
+    what: string,
+    addresses: readonly ListenAddress[],
+    reads: Reads,
+    onSocket: OnSocket,
+    onSkipped: (error: ListenError) => void,
+    mode?: SocketMode,
+  ): Promise<Listener[]> {
     const opened: Listener[] = [];
     let skipped: ListenError | undefined;
-    for (const address of addresses) {
+    for (const given of addresses) {
+      const address = onSamePort(given, opened);
       try {
         opened.push(await Listener.open(what, address, reads, onSocket, mode));
       } catch (error) {
@@ -128,6 +155,15 @@ export class Listener {
     this.#server.close();
     for (const socket of this.#sockets) socket.destroy();
   }
+}
+
+/** For port 0: the port that was bound for another host, if this host has not got it yet. */
+function onSamePort(address: ListenAddress, opened: readonly Listener[]): ListenAddress {
+  if (address.kind !== 'tcp' || address.port !== 0) return address;
+  const bound = opened.map((listener) => listener.address).filter((other) => other.kind === 'tcp');
+  const { port } = bound[0] ?? address;
+  const hasIt = bound.some((other) => other.host === address.host && other.port === port);
+  return hasIt ? address : { ...address, port };
 }
 
 /** Nobody else may connect at any moment: a mode that is set afterwards would come too late. */

@@ -33,12 +33,18 @@ const HTTP1_ANSWER =
 const TLS_CURE =
   'the app speaks TLS to its sidecar; use plaintext credentials (grpc.credentials.createInsecure() or the like): the sidecar encrypts';
 
+/** After a CONNECT it may be that only the variable `grpc_proxy` sent the app here. */
+const tlsCureFor = (authority: string): string =>
+  `the app speaks TLS to ${JSON.stringify(authority)} through its sidecar; if that is outside of the mesh, list its host in the app's variable no_grpc_proxy (in Kubernetes by the annotation hauberk.mesh/no-grpc-proxy), so that it is called directly; if it is a service of the mesh, use plaintext credentials (grpc.credentials.createInsecure() or the like): the sidecar encrypts`;
+
 export class Opening {
   readonly #socket: Socket;
   readonly #options: OpeningOptions;
   readonly #startedAt: number;
   #read: Buffer = Buffer.alloc(0);
   #connected: Route | undefined;
+  /** What that CONNECT has named. */
+  #authority = '';
   #over = false;
 
   constructor(socket: Socket, options: OpeningOptions) {
@@ -74,7 +80,8 @@ export class Opening {
     const read = this.#read;
     if (read.length === 0) return;
     if (read[0] === TLS_HANDSHAKE) {
-      this.#refuse('tls', TLS_CURE, undefined);
+      const cure = this.#connected === undefined ? TLS_CURE : tlsCureFor(this.#authority);
+      this.#refuse('tls', cure, undefined);
     } else if (agrees(read, HTTP2)) {
       this.#finish();
       this.#options.onHttp2(read, this.#connected);
@@ -111,6 +118,7 @@ export class Opening {
       return;
     }
     this.#connected = route;
+    this.#authority = authority;
     this.#socket.write('HTTP/1.1 200 Connection established\r\n\r\n');
     this.#read = this.#read.subarray(end + 4);
     this.#decide();

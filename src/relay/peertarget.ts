@@ -1,8 +1,9 @@
-import type { TimerHandle } from '../clock/clock.ts';
 import type { Endpoint } from '../config/config.ts';
-import type { Call, CallTarget, WaitingPlace } from './call.ts';
+import { Anteroom } from './anteroom.ts';
+import { balance } from './balance.ts';
+import type { Call, CallTarget } from './call.ts';
 import type { RelayContext } from './context.ts';
-import { drainingError, RelayError } from './errors.ts';
+import { RelayError } from './errors.ts';
 import { type Lookup, ResolvedName } from './resolver.ts';
 import type { Upstream } from './upstream.ts';
 import type { UpstreamConnection } from './upstreamconnection.ts';
@@ -18,8 +19,6 @@ export interface PeerTargetOptions {
   readonly random?: () => number;
 }
 
-const SWEEP_MS = 1000;
-
 interface Source {
   readonly endpoint: Endpoint;
   readonly name: ResolvedName;
@@ -29,7 +28,7 @@ interface Source {
  * A service at its endpoints: an upstream an address, and of two that are drawn at random each call goes to
  * the one with fewer calls. Endpoints that have failed, or are dialled for another call, come last.
  */
-export class PeerTarget implements CallTarget, WaitingPlace {
+export class PeerTarget implements CallTarget {
   readonly lostCode = 'session-lost';
   readonly name: string;
   readonly #context: RelayContext;
@@ -39,8 +38,7 @@ export class PeerTarget implements CallTarget, WaitingPlace {
   readonly #byAddress = new Map<string, Upstream>();
   #upstreams: Upstream[] = [];
   /** Calls that wait for the first addresses. */
-  readonly #unresolved = new Set<Call>();
-  #sweeper: TimerHandle | undefined;
+  readonly #unresolved: Anteroom;
   #closing = false;
   /** What the upstreams were made of, to see when DNS has changed. */
   #made = '';
@@ -54,11 +52,26 @@ export class PeerTarget implements CallTarget, WaitingPlace {
       endpoint,
       name: new ResolvedName(endpoint.host, context.clock, options.lookup),
     }));
+    this.#unresolved = new Anteroom({
+      clock: context.clock,
+      max: context.http2.queuedCalls,
+      waitMs: options.waitMs,
+      what: `an address of ${this.name}`,
+      late: (waitMs) => {
+        const message = `the call waited ${waitMs} ms for an address of ${this.name}: DNS has not answered; it was not sent`;
+        return new RelayError('wait-timeout', message);
+      },
+    });
     this.#rebuild();
   }
 
   get upstreams(): readonly Upstream[] {
     return this.#upstreams;
+  }
+
+  /** Some address of it is connected, or has not been tried in vain. */
+  get reachable(): boolean {
+    return this.#upstreams.length === 0 || this.#upstreams.some(({ healthy }) => healthy);
   }
 
   assign(call: Call): void {
@@ -75,51 +88,12 @@ export class PeerTarget implements CallTarget, WaitingPlace {
 
   /** Waits for the first addresses. */
   #assignLater(call: Call, refreshed: Promise<void>): void {
-    if (this.#closing) {
-      call.fail(drainingError());
-      return;
-    }
-    const { http2, clock } = this.#context;
-    if (this.#unresolved.size >= http2.queuedCalls) {
-      call.fail(
-        new RelayError(
-          'queue-full',
-          `${http2.queuedCalls} calls wait for an address of ${this.name} already; slow down or raise http2.queuedCalls`,
-        ),
-      );
-      return;
-    }
-    call.delayed = true;
-    call.waitingAt = this;
-    call.waitsSince ??= clock.monotonic();
-    this.#unresolved.add(call);
-    this.#sweeper ??= clock.every(SWEEP_MS, () => this.#failLate());
+    if (!this.#unresolved.enter(call)) return;
     refreshed.then(() => {
       if (!this.#unresolved.has(call)) return;
-      this.leave(call);
+      this.#unresolved.leave(call);
       this.#choose(call, undefined);
     });
-  }
-
-  leave(call: Call): void {
-    this.#unresolved.delete(call);
-    call.waitingAt = undefined;
-    if (this.#unresolved.size > 0) return;
-    this.#context.clock.clear(this.#sweeper);
-    this.#sweeper = undefined;
-  }
-
-  /** Calls that have waited too long. */
-  #failLate(): void {
-    const { waitMs } = this.#options;
-    if (waitMs === undefined) return;
-    const since = this.#context.clock.monotonic() - waitMs;
-    for (const call of this.#unresolved) {
-      if (call.waitsSince === undefined || call.waitsSince > since) continue;
-      this.leave(call);
-      const message = `the call waited ${waitMs} ms for an address of ${this.name}: DNS has not answered; it was not sent`;
-      call.fail(new RelayError('wait-timeout', message));
-    }
   }
 
   reassign(call: Call, error: RelayError): void {
@@ -139,7 +113,7 @@ export class PeerTarget implements CallTarget, WaitingPlace {
   }
 
   #choose(call: Call, lastError: RelayError | undefined): void {
-    const upstream = this.#pick(call.tried);
+    const upstream = balance(this.#upstreams, call.tried, this.#random);
     if (upstream !== undefined) upstream.assign(call);
     else if (lastError !== undefined) call.fail(lastError);
     else {
@@ -151,26 +125,6 @@ export class PeerTarget implements CallTarget, WaitingPlace {
         ),
       );
     }
-  }
-
-  #pick(tried: readonly Upstream[] | undefined): Upstream | undefined {
-    let candidates = this.#upstreams;
-    if (tried !== undefined && tried.length > 0) candidates = candidates.filter((u) => !tried.includes(u));
-    if (candidates.length === 1) return candidates[0];
-    if (candidates.some(({ healthy }) => !healthy)) {
-      const healthy = candidates.filter((upstream) => upstream.healthy);
-      if (healthy.length > 0) {
-        for (const upstream of candidates) if (!upstream.healthy) upstream.avoided();
-        candidates = healthy;
-      }
-    }
-    const n = candidates.length;
-    if (n < 2) return candidates[0];
-    const first = Math.floor(this.#random() * n);
-    let second = Math.floor(this.#random() * (n - 1));
-    if (second >= first) second++;
-    const [a, b] = [candidates[first] as Upstream, candidates[second] as Upstream];
-    return b.load < a.load ? b : a;
   }
 
   async #refresh(): Promise<void> {
@@ -223,10 +177,7 @@ export class PeerTarget implements CallTarget, WaitingPlace {
 
   drain(): void {
     this.#closing = true;
-    for (const call of this.#unresolved) {
-      this.leave(call);
-      call.fail(drainingError());
-    }
+    this.#unresolved.close();
     for (const upstream of this.#upstreams) upstream.drain();
   }
 

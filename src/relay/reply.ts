@@ -21,13 +21,22 @@ function statusFields(error: RelayError): HeaderField[] {
   const fields = [
     headerField('grpc-status', String(RELAY_ERRORS[error.code].grpc)),
     headerField('grpc-message', encodeGrpcMessage(error.message)),
-    headerField('hauberk-error', error.code),
+    headerField(ERROR, error.code),
   ];
   if (error.retryAfterMs !== undefined) {
     fields.push(headerField('grpc-retry-pushback-ms', String(error.retryAfterMs)));
   }
   return fields;
 }
+
+const ERROR = 'hauberk-error';
+
+/** An answer without messages by which a sidecar tells that its app is not there: the call was given to nobody. */
+export const saysUndelivered = (list: HeaderList): boolean => list.get(ERROR) === 'app-unreachable';
+
+/** What an app answers, without what only its sidecar may say. */
+export const withoutError = (list: HeaderList): HeaderList =>
+  HeaderList.of(list.fields.filter(({ name }) => name !== ERROR));
 
 /** A trailers-only gRPC answer: HTTP 200, and the status in the same headers. */
 export function grpcErrorHeaders(error: RelayError): HeaderList {
@@ -45,7 +54,7 @@ export function httpErrorHeaders(error: RelayError, bodyLength: number): HeaderL
     headerField(':status', String(RELAY_ERRORS[error.code].http)),
     TEXT_TYPE,
     headerField('content-length', String(bodyLength)),
-    headerField('hauberk-error', error.code),
+    headerField(ERROR, error.code),
   ];
   if (error.retryAfterMs !== undefined) {
     fields.push(headerField('retry-after', String(Math.ceil(error.retryAfterMs / 1000))));

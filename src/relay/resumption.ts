@@ -34,8 +34,11 @@ export interface ResumptionOptions {
   readonly mayResume: (session: Session) => boolean;
 }
 
-interface Founded {
+/** A session, and the handshake that it came of. */
+export interface Founded {
   readonly id: string;
+  /** Of the trust bundle that has verified its peer's chain last. */
+  bundleGeneration: number;
   readonly policyGeneration: number;
   readonly session: Session;
   readonly resumable: Resumable;
@@ -66,9 +69,15 @@ export class Resumption implements TicketOffice {
   founded({ resumable }: SecureChannel, session: Session, spot: string | undefined): void {
     if (session.isDisposed) return; // a listener has ended it: ended() has been
     const { policyGeneration } = this.#options.circumstances();
-    const founded = { id: session.id, policyGeneration, session, resumable, spot };
+    const { bundleGeneration } = resumable;
+    const founded = { id: session.id, bundleGeneration, policyGeneration, session, resumable, spot };
     this.#founded.set(session.id, founded);
     if (spot !== undefined) this.#atSpot.set(spot, founded);
+  }
+
+  /** Every session that lives. */
+  get all(): readonly Founded[] {
+    return [...this.#founded.values()];
   }
 
   /**
@@ -159,8 +168,8 @@ export class Resumption implements TicketOffice {
     if (spot !== undefined && this.#atSpot.get(spot) === founded) this.#atSpot.delete(spot);
   }
 
-  #allowed({ session, resumable, policyGeneration }: Founded): boolean {
-    const { identity, bundleGeneration } = resumable;
+  #allowed({ session, resumable, bundleGeneration, policyGeneration }: Founded): boolean {
+    const { identity } = resumable;
     const { manager, circumstances, mayResume } = this.#options;
     const now = circumstances();
     return (

@@ -19,11 +19,16 @@ import type { PeerConnection } from './peerconnections.ts';
 import type { CutConnection, PeerSessions } from './sessions.ts';
 
 /** Which sessions: by their ids, by what they are, or by a predicate over all that are live. */
+/** Which sessions: those of these ids, those that a filter or function accepts, or all. */
 export type RevokeSelection =
   | { readonly ids: readonly string[] }
-  | { readonly where: SessionFilter | ((session: Session) => boolean) }
+  | {
+      /** The sessions that it accepts. */
+      readonly where: SessionFilter | ((session: Session) => boolean);
+    }
   | { readonly all: true };
 
+/** How sessions are revoked. */
 export interface RevokeOptions {
   /** False blocks the sessions' peers as well, which cuts all other sessions of theirs. Default true. */
   readonly mayReturn?: boolean;
@@ -49,6 +54,7 @@ export interface SessionReceipt {
   readonly cutMicros: number;
 }
 
+/** What a revocation has done. */
 export interface RevocationReceipt {
   readonly reason: string;
   readonly sessions: readonly SessionReceipt[];
@@ -62,12 +68,15 @@ export interface RevocationReceipt {
   readonly hold: Hold | undefined;
 }
 
+/** What letting a peer in again has done. */
 export interface AllowReceipt {
+  /** Its SPIFFE ID. */
   readonly peer: string;
   /** The block that is over; undefined if the peer was not blocked. */
   readonly was: BlockedPeer | undefined;
 }
 
+/** Cuts sessions and blocks peers: docs/revocation.md. */
 export class Revocation {
   readonly #context: RelayContext;
   readonly #sessions: PeerSessions;
@@ -91,7 +100,8 @@ export class Revocation {
    * Cuts sessions. Throws SessionError `bad-option` for a filter that names nothing (`{ all: true }` says so by name),
    * BlockError `bad-reason` or `too-many`; nothing has changed then.
    */
-  revoke(which: RevokeSelection, { mayReturn = true, reason }: RevokeOptions): Promise<RevocationReceipt> {
+  revoke(which: RevokeSelection, options: RevokeOptions): Promise<RevocationReceipt> {
+    const { mayReturn = true, reason } = options;
     const began = this.#context.monotonic();
     checkReason(reason);
     const { sessions, unknown } = this.#select(which);

@@ -3,9 +3,16 @@ import { type Authority, parseAuthority } from './authority.ts';
 
 const CLUSTER_SUFFIXES = ['.svc', '.svc.cluster.local'];
 
+/** A service `name.namespace`, and the port that one of discovery may have. */
+function kubernetesName(service: string): { name: string; short: string; port: string } | undefined {
+  const [, name = '', short = '', port = ''] = /^(([^.:]+)\.[^.:]+)(:[0-9]+)?$/.exec(service) ?? [];
+  return name === '' ? undefined : { name, short, port };
+}
+
 /** The forms in which Kubernetes' clients write the name of a service `name.namespace`. */
 function kubernetesForms(service: string): string[] {
-  return /^[^.]+\.[^.]+$/.test(service) ? CLUSTER_SUFFIXES.map((suffix) => service + suffix) : [];
+  const found = kubernetesName(service);
+  return found === undefined ? [] : CLUSTER_SUFFIXES.map((suffix) => found.name + suffix + found.port);
 }
 
 /**
@@ -42,8 +49,9 @@ export class RouteTable<T> {
   #addShortNames(list: ReadonlyArray<readonly [Pick<RouteConfig, 'service'>, T]>): void {
     const owners = new Map<string, T | undefined>();
     for (const [{ service }, route] of list) {
-      if (kubernetesForms(service).length === 0) continue;
-      const short = service.slice(0, service.indexOf('.'));
+      const found = kubernetesName(service);
+      if (found === undefined) continue;
+      const short = found.short + found.port;
       owners.set(short, owners.has(short) ? undefined : route);
     }
     for (const [short, route] of owners) if (route !== undefined) this.#add(short, route);

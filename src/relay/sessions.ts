@@ -27,7 +27,7 @@ import type { Ticket } from '../transport/ticket.ts';
 import type { RelayContext } from './context.ts';
 import { RelayError } from './errors.ts';
 import { type PeerConnection, PeerConnections } from './peerconnections.ts';
-import { Resumption, type TakenTicket } from './resumption.ts';
+import { type Founded, Resumption, type TakenTicket } from './resumption.ts';
 import { blockedError } from './revokederror.ts';
 import type { Dialled } from './upstreamconnection.ts';
 import { remoteOf } from './wire.ts';
@@ -327,6 +327,8 @@ export class PeerSessions {
       recorder.record({ type: 'session.rekeyed', sessionId: id, direction: way, cause });
     };
     channel.onRekey = onRekey;
+    const onSuccessorDue = (): void => this.replace(session);
+    channel.onSuccessorDue = onSuccessorDue;
     return connection;
   }
 
@@ -337,6 +339,7 @@ export class PeerSessions {
       id,
       sessionKey: key,
       peer: peer.spiffeId,
+      address: channel.remoteAddress,
       serviceId,
       direction,
       postQuantum: mode === XXHFS.id,
@@ -349,6 +352,27 @@ export class PeerSessions {
     const bundle = this.#options.bundle();
     if (bundle.generation === resumable.bundleGeneration) return peer;
     return verifiedChain(peer.chain, bundle, this.#context.clock.now());
+  }
+
+  /** Every session that lives, with the handshake that it came of. */
+  get founded(): readonly Founded[] {
+    return this.#resumption.all;
+  }
+
+  /** Has a session that we opened replaced, because an identity has changed: by a full handshake, before it ends. */
+  replace(session: Session): void {
+    session.age('identity-rotated');
+    // One that was never used needs no successor until there is a call.
+    if (session.counters.calls === 0) session.drain('identity-rotated');
+  }
+
+  /** Ends a session now, in order on the wire. When this returns, no record of its peer will be opened any more. */
+  distrust(session: Session, why: string): void {
+    const connections = this.#connections.of(session.id);
+    for (const { channel } of connections) channel.deafen();
+    // Its connections say goodbye: they listen for its end.
+    session.end('identity-untrusted');
+    for (const { channel } of connections) channel.cut('identity-untrusted', why);
   }
 
   /** The connections of a session. */

@@ -3,6 +3,7 @@
  * caller is the answer as it was: its own library does the same.
  */
 import { ErrorCode } from '../http2/errors.ts';
+import type { ResetOrigin } from '../http2/stream.ts';
 import { GrpcStatus } from './errors.ts';
 
 /** Of an HTTP status ("HTTP to gRPC Status Code Mapping"). */
@@ -39,5 +40,19 @@ export function statusOfReset(code: number): number {
       return GrpcStatus.PERMISSION_DENIED;
     default:
       return GrpcStatus.INTERNAL;
+  }
+}
+
+/** What the audit says of a call whose own side ended it; undefined if its caller has cancelled it. */
+export function errorOfCaller(origin: ResetOrigin): string | undefined {
+  switch (origin) {
+    case 'remote':
+      return undefined;
+    case 'stalled':
+      return 'stalled';
+    case 'oversize':
+      return 'headers-too-large';
+    default:
+      return 'caller-lost';
   }
 }

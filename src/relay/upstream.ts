@@ -8,6 +8,7 @@ import type { Session } from '../session/session.ts';
 import type { Call } from './call.ts';
 import type { RelayContext } from './context.ts';
 import { drainingError, RelayError } from './errors.ts';
+import type { Forwarding } from './forwarding.ts';
 import { DIAL_FOR_CALLS, Reconnect, type ReconnectPolicy } from './reconnect.ts';
 import { RetryBudget } from './retrybudget.ts';
 import type { PlaceHolder, SessionPlaces } from './sessionplaces.ts';
@@ -37,9 +38,13 @@ export interface UpstreamOptions {
   readonly onGone?: () => void;
   /** In [0, 1): the jitter of reconnecting. */
   readonly random?: () => number;
+  /** What calls are sent on as here; by default as their plan has it. */
+  readonly forwarding?: Forwarding;
 }
 
 const SWEEP_MS = 1000;
+/** An endpoint that refuses at once has the fewest calls under way, and would be given most. */
+const APP_GONE_MS = 1000;
 
 /** How connections end that nobody meant to end: they are opened again, also without a call. */
 const BROKEN: ReadonlySet<string> = new Set([
@@ -54,6 +59,7 @@ const BROKEN: ReadonlySet<string> = new Set([
 
 export class Upstream implements PlaceHolder {
   readonly name: string;
+  readonly forwarding: Forwarding | undefined;
   readonly #context: RelayContext;
   readonly #options: UpstreamOptions;
   /** Open and taking calls. */
@@ -71,6 +77,8 @@ export class Upstream implements PlaceHolder {
   #dialling = 0;
   #lastError: RelayError | undefined;
   #lastCall = 0;
+  /** Monotonic; 0: not that anybody knew. */
+  #appGoneUntil = 0;
   #wasDown = false;
   #closing = false;
   readonly #sweeper: unknown;
@@ -79,6 +87,7 @@ export class Upstream implements PlaceHolder {
     this.#context = context;
     this.#options = options;
     this.name = options.name;
+    this.forwarding = options.forwarding;
     this.#reconnect = new Reconnect({
       clock: context.clock,
       policy: options.reconnect ?? DIAL_FOR_CALLS,
@@ -134,9 +143,29 @@ export class Upstream implements PlaceHolder {
     return this.#connections.length > 0;
   }
 
-  /** It has a connection, or one call may well wait for the first. False from a failure or a loss on until it is back. */
+  /**
+   * It has a connection and an app behind it, or one call may well wait for the first. False from a failure or a loss on until
+   * it is back.
+   */
   get healthy(): boolean {
+    if (this.#appGoneUntil > 0 && this.#lacksApp) return false;
     return this.connected || (this.#dialling === 0 && this.#reconnect.isSound);
+  }
+
+  /** It has a connection, or has not failed since it had one: a first dial may be under way. */
+  get sound(): boolean {
+    return this.connected || this.#reconnect.isSound;
+  }
+
+  get #lacksApp(): boolean {
+    if (this.#context.clock.monotonic() < this.#appGoneUntil) return true;
+    this.#appGoneUntil = 0;
+    return false;
+  }
+
+  /** The sidecar there has no app to give calls to: for a while they go to others, where there are any. */
+  appGone(): void {
+    this.#appGoneUntil = this.#context.clock.monotonic() + APP_GONE_MS;
   }
 
   /** A call might have come here, and went to a healthy one: it is dialled, when it is time, without making a call wait. */

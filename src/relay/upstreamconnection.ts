@@ -37,6 +37,7 @@ export class UpstreamConnection implements ConnectionHandler {
   readonly #floods: FloodReport;
   #goaway: string | undefined;
   #wireClosed: string | undefined;
+  #drainDue: string | undefined;
 
   constructor(upstream: Upstream, context: RelayContext, dialled: Dialled, options: UpstreamOptions) {
     const { kind, firstStreamId } = options;
@@ -113,6 +114,12 @@ export class UpstreamConnection implements ConnectionHandler {
     this.connection.drain(why);
   }
 
+  /** The same, once it is open: calls may wait for that. */
+  drainOnceReady(why: string): void {
+    if (this.isReady) this.drain(why);
+    else this.#drainDue = why;
+  }
+
   /** Ends now, with its session: calls under way are told, and the other side why. */
   end(session: Session): void {
     this.close(session.endReason ?? 'shutdown', session.farewell);
@@ -151,6 +158,7 @@ export class UpstreamConnection implements ConnectionHandler {
   onReady(): void {
     this.isReady = true;
     this.upstream.opened(this);
+    if (this.#drainDue !== undefined) this.drain(this.#drainDue);
   }
 
   onRoom(): void {

@@ -22,8 +22,10 @@ export type SessionErrorCode =
   | 'unbalanced-call'
   | 'unbalanced-detach';
 
+/** A mistake in the use of sessions, or a session that cannot be had; `code` says which. */
 export class SessionError extends Error {
   override readonly name: string = 'SessionError';
+  /** What went wrong. */
   readonly code: SessionErrorCode;
 
   constructor(code: SessionErrorCode, message: string, options?: { cause?: unknown }) {
@@ -74,8 +76,10 @@ export type BlockErrorCode =
   | 'file-unreadable'
   | 'file-damaged';
 
+/** A peer that cannot be blocked or let in again, or a file of blocked peers that cannot be used; `code` says which. */
 export class BlockError extends Error {
   override readonly name = 'BlockError';
+  /** What went wrong. */
   readonly code: BlockErrorCode;
 
   constructor(code: BlockErrorCode, message: string, options?: { cause?: unknown }) {

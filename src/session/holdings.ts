@@ -1,11 +1,17 @@
 import type { Session } from './session.ts';
 
+interface Held {
+  readonly sessions: Set<Session>;
+  /** How many of them are at an address. */
+  readonly at: Map<string, number>;
+}
+
 /**
- * Who holds how many sessions: for the limit a peer, and for choosing whose session goes when all places are
- * taken.
+ * Who holds how many sessions, and from where: for the limits of a peer, and for choosing whose session goes when all
+ * places are taken.
  */
 export class Holdings {
-  readonly #byPeer = new Map<string, Set<Session>>();
+  readonly #byPeer = new Map<string, Held>();
   /** How many peers hold exactly n sessions, by n. */
   readonly #peersHolding: number[] = [];
 
@@ -16,28 +22,40 @@ export class Holdings {
   add(session: Session): void {
     let held = this.#byPeer.get(session.peer);
     if (held === undefined) {
-      held = new Set();
+      held = { sessions: new Set(), at: new Map() };
       this.#byPeer.set(session.peer, held);
     }
-    held.add(session);
-    this.#resized(held.size - 1, held.size);
+    const { sessions, at } = held;
+    sessions.add(session);
+    at.set(session.address, (at.get(session.address) ?? 0) + 1);
+    this.#resized(sessions.size - 1, sessions.size);
   }
 
   delete(session: Session): void {
     const held = this.#byPeer.get(session.peer);
-    if (!held?.delete(session)) return;
-    this.#resized(held.size + 1, held.size);
-    if (held.size === 0) this.#byPeer.delete(session.peer);
+    if (!held?.sessions.delete(session)) return;
+    const { sessions, at } = held;
+    const left = (at.get(session.address) ?? 0) - 1;
+    if (left > 0) at.set(session.address, left);
+    else at.delete(session.address);
+    this.#resized(sessions.size + 1, sessions.size);
+    if (sessions.size === 0) this.#byPeer.delete(session.peer);
   }
 
   heldBy(peer: string): number {
-    return this.#byPeer.get(peer)?.size ?? 0;
+    return this.#byPeer.get(peer)?.sessions.size ?? 0;
   }
 
-  /** The peer's least recently used session without calls. */
-  spareOf(peer: string): Session | undefined {
+  /** Sessions with the peer at one address. */
+  heldAt(peer: string, address: string): number {
+    return this.#byPeer.get(peer)?.at.get(address) ?? 0;
+  }
+
+  /** The peer's least recently used session without calls; with an address, of those there. */
+  spareOf(peer: string, address?: string): Session | undefined {
     let spare: Session | undefined;
-    for (const session of this.#byPeer.get(peer) ?? []) {
+    for (const session of this.#byPeer.get(peer)?.sessions ?? []) {
+      if (address !== undefined && session.address !== address) continue;
       if (session.openCalls === 0 && (spare === undefined || session.usedAt < spare.usedAt)) spare = session;
     }
     return spare;

@@ -39,6 +39,7 @@ export const SESSION_TRANSITIONS: Transitions<SessionState> = {
   disposed: [],
 };
 
+/** Where a session manager is in its life: `inactive` until its first session. */
 export type ManagerState = 'inactive' | 'active' | 'shutdown' | 'disposed';
 
 /** `inactive` until the first session; a manager that never had one is shut down from there. */

@@ -1,6 +1,8 @@
 import type { SessionEvent } from './event.ts';
 
+/** The types of events; docs/library.md says when each comes. */
 export type SessionEventType = SessionEvent['type'];
+/** The event of one type. */
 export type SessionEventOf<T extends SessionEventType> = Extract<SessionEvent, { type: T }>;
 type Listener = (event: SessionEvent) => void;
 

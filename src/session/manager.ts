@@ -16,16 +16,21 @@ import type { SessionInit, SessionOwner } from './sessionowner.ts';
 import { inSlices } from './slices.ts';
 import { Sweep } from './sweep.ts';
 
+/** What a session manager holds now, and what it has done since it was made. */
 export interface SessionStats {
+  /** Sessions that live. */
   readonly activeSessions: number;
+  /** The most that may. */
   readonly maxSessions: number;
-  /** 0 to 1. */
+  /** The first divided by the second: 0 to 1. */
   readonly utilization: number;
+  /** Peers that have a session. */
   readonly peers: number;
+  /** Sessions that were made. */
   readonly created: number;
   /** Sessions for which there was no place. */
   readonly refused: number;
-  /** By reason. */
+  /** Sessions that have ended, by reason. */
   readonly closed: Readonly<Partial<Record<SessionReason, number>>>;
 }
 
@@ -132,7 +137,8 @@ export class SessionManager implements AsyncDisposable {
 
   /**
    * Admits a session whose handshake has succeeded; its connections are yet to be attached. When all places are taken,
-   * the least recently used session without calls goes: first one of the same peer, else one of the peer that holds most.
+   * the least recently used session without calls goes: first one of the same peer (where it has all its places at one
+   * address: one there), else one of the peer that holds most.
    *
    * Throws ManagerShutDownError, DuplicateSessionError, or SessionError `already-expired`, `bad-option`, or `capacity`
    * when every session that might go has calls.
@@ -198,6 +204,7 @@ export class SessionManager implements AsyncDisposable {
     return this.getSessionsByLastUsed((session) => session.openCalls === 0 && session.usedBefore(since));
   }
 
+  /** How many sessions there are, and what became of those that were. */
   getStats(): SessionStats {
     const { max } = this.#settings;
     return {
@@ -298,6 +305,7 @@ export class SessionManager implements AsyncDisposable {
     return this.#shutdown;
   }
 
+  /** `shutdown`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.shutdown();
   }
@@ -361,15 +369,18 @@ export class SessionManager implements AsyncDisposable {
         `No session with ${init.peer}: a certificate of its handshake ended at ${new Date(init.notAfter).toISOString()}`,
       );
     }
-    this.#makeRoom(init.peer);
+    this.#makeRoom(init.peer, init.address ?? '');
   }
 
-  #makeRoom(peer: string): void {
-    const { max, maxPerPeer } = this.#settings;
-    const peerIsFull = this.#holdings.heldBy(peer) >= maxPerPeer;
+  #makeRoom(peer: string, address: string): void {
+    const { max, maxPerPeer, peerShare } = this.#settings;
+    const placeIsFull = this.#holdings.heldAt(peer, address) >= maxPerPeer;
+    const shareIsFull = this.#holdings.heldBy(peer) >= peerShare;
+    const peerIsFull = placeIsFull || shareIsFull;
     const allIsFull = this.#store.size >= max;
     if (!peerIsFull && !allIsFull) return;
-    let spare = this.#holdings.spareOf(peer);
+    // Who has all its places at one address makes room there, not at those of others who share its identity.
+    let spare = this.#holdings.spareOf(peer, placeIsFull ? address : undefined);
     if (spare === undefined && !peerIsFull) {
       spare = this.#holdings.spareOfGreediest(this.#oldestFirst());
     }
@@ -378,7 +389,7 @@ export class SessionManager implements AsyncDisposable {
       throw new SessionError(
         'capacity',
         peerIsFull
-          ? `No session with ${peer}: it has ${maxPerPeer}, all with calls; raise session.maxPerPeer if that is meant`
+          ? `No session with ${peer}: it has ${placeIsFull ? `${maxPerPeer}${address && ` at ${address}`}` : peerShare}, all with calls; raise session.maxPerPeer if that is meant`
           : `No session with ${peer}: all ${max} have calls; raise session.max or add replicas`,
       );
     }

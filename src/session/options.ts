@@ -15,7 +15,10 @@ export interface SessionManagerOptions {
   readonly graceMs?: number;
   /** Sessions in all; default 10,000. */
   readonly max?: number;
-  /** Sessions a peer; default 64. */
+  /**
+   * Sessions of a peer at one address; default 64. One identity may have many addresses: all of it together has as many, or a
+   * quarter of `max` if that is more.
+   */
   readonly maxPerPeer?: number;
   /** Connections a session; default 8. */
   readonly maxConnections?: number;
@@ -35,6 +38,8 @@ export interface ManagerSettings {
   readonly terms: Terms;
   readonly max: number;
   readonly maxPerPeer: number;
+  /** Of a peer, wherever it is. */
+  readonly peerShare: number;
   readonly maxConnections: number;
   readonly cleanupIntervalMs: number;
 }
@@ -42,17 +47,22 @@ export interface ManagerSettings {
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
+/** Of all places, which one identity may take, however many addresses it has. */
+const PEER_SHARE = 1 / 4;
 const SHORTEST_CLEANUP_MS = 10;
 
 /** The options with their defaults. Throws SessionError `bad-option`. */
 export function managerSettings(options: SessionManagerOptions): ManagerSettings {
   const idleMs = positive('idleMs', options.idleMs ?? HOUR);
   const absoluteMs = positive('absoluteMs', options.absoluteMs ?? Math.max(8 * HOUR, idleMs));
+  const max = positiveInteger('max', options.max ?? 10_000);
+  const maxPerPeer = positiveInteger('maxPerPeer', options.maxPerPeer ?? 64);
   return {
     clock: options.clock ?? systemClock,
     terms: { idleMs, absoluteMs, graceMs: notNegative('graceMs', options.graceMs ?? 30 * SECOND) },
-    max: positiveInteger('max', options.max ?? 10_000),
-    maxPerPeer: positiveInteger('maxPerPeer', options.maxPerPeer ?? 64),
+    max,
+    maxPerPeer,
+    peerShare: Math.max(maxPerPeer, Math.floor(max * PEER_SHARE)),
     maxConnections: positiveInteger('maxConnections', options.maxConnections ?? 8),
     cleanupIntervalMs: positive(
       'cleanupIntervalMs',

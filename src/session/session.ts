@@ -8,6 +8,14 @@ import { type End, endOf, type Life, type Succession, successionOf } from './exp
 import { SESSION_MACHINE, type SessionState } from './lifecycle.ts';
 import type { SessionCounters, SessionInit, SessionOwner } from './sessionowner.ts';
 
+/** Ends that hold for the session at both sides. */
+const PASSED_ON: readonly SessionReason[] = [
+  'idle',
+  'expired',
+  'identity-expired',
+  'identity-rotated',
+  'identity-untrusted',
+];
 /** What GOAWAY says to a peer whose session was revoked. */
 const REVOKED = 'revoked';
 const REVOKED_AND_BLOCKED = 'revoked and blocked';
@@ -22,6 +30,8 @@ const REVOKED_AND_BLOCKED = 'revoked and blocked';
 export class Session implements AsyncDisposable {
   readonly id: string;
   readonly peer: string;
+  /** Where the peer was when it began, without a port; empty if nobody has told. */
+  readonly address: string;
   readonly serviceId: string | undefined;
   readonly direction: 'inbound' | 'outbound';
   readonly postQuantum: boolean;
@@ -65,6 +75,7 @@ export class Session implements AsyncDisposable {
   constructor(init: SessionInit, owner: SessionOwner) {
     this.id = init.id;
     this.peer = init.peer;
+    this.address = init.address ?? '';
     this.serviceId = init.serviceId;
     this.direction = init.direction;
     this.postQuantum = init.postQuantum;
@@ -329,7 +340,7 @@ export class Session implements AsyncDisposable {
 
   /** The peer has announced the end of a connection. When it says that the session is over, so it is here. */
   announced(why: string): void {
-    if (why === 'idle' || why === 'expired' || why === 'identity-expired') this.drain(why);
+    if (PASSED_ON.includes(why as SessionReason)) this.drain(why as SessionReason);
     else if (why === REVOKED || why === REVOKED_AND_BLOCKED) this.drain('revoked');
   }
 
@@ -414,6 +425,7 @@ export class Session implements AsyncDisposable {
     this.#listeners?.tell(call, () => this.isDisposed);
   }
 
+  /** `end('local-closed')`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.end('local-closed');
   }
@@ -441,6 +453,7 @@ export class Session implements AsyncDisposable {
     };
   }
 
+  /** As `toJSON`. */
   [inspect.custom](): Record<string, unknown> {
     return this.toJSON();
   }

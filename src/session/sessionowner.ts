@@ -19,6 +19,7 @@ export interface SessionCounters {
   denied: number;
 }
 
+/** What `SessionManager.create` makes a session of. */
 export interface SessionInit {
   /** A UUID, the same at both ends (design section 5). */
   readonly id: string;
@@ -26,13 +27,17 @@ export interface SessionInit {
   readonly sessionKey: Secret;
   /** SPIFFE ID of the other sidecar. */
   readonly peer: string;
+  /** Where the other sidecar is, without a port; `maxPerPeer` is counted for each address of a peer. Default: one for all. */
+  readonly address?: string | undefined;
   /** The upstream service that an outbound session was opened for. */
   readonly serviceId?: string | undefined;
   /** Who opened it: the peer (inbound) or this sidecar (outbound). */
   readonly direction: 'inbound' | 'outbound';
+  /** Its handshake was post-quantum. */
   readonly postQuantum: boolean;
   /** The earliest notAfter in either end's chain, milliseconds since the epoch. */
   readonly notAfter: number;
+  /** Yours. */
   readonly metadata?: Readonly<Record<string, unknown>> | undefined;
 }
 

@@ -3,7 +3,6 @@ import { type StatusMessage, timestamp } from '../admin/messages.ts';
 import type { Readiness } from '../admin/readiness.ts';
 import type { Recorder } from '../audit/recorder.ts';
 import type { SidecarConfig } from '../config/config.ts';
-import type { LocalIdentity } from '../identity/local.ts';
 import type { RelayContext } from '../relay/context.ts';
 import type { FrameLogging } from '../relay/framelogging.ts';
 import type { PeerConnection } from '../relay/peerconnections.ts';
@@ -12,6 +11,7 @@ import type { PeerSessions } from '../relay/sessions.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { Session } from '../session/session.ts';
 import type { EventLoopLag } from '../telemetry/eventlooplag.ts';
+import type { IdentityStatus } from './identitywatch.ts';
 import type { BoundAddresses } from './sidecar.ts';
 
 export interface ControlledSidecar {
@@ -20,7 +20,7 @@ export interface ControlledSidecar {
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
   readonly config: SidecarConfig;
-  readonly identity: () => LocalIdentity;
+  readonly identity: () => IdentityStatus;
   readonly context: RelayContext;
   readonly sessions: PeerSessions;
   readonly revocation: Revocation;
@@ -73,7 +73,7 @@ export class SidecarControl implements AdminControl {
 
   status(): StatusMessage {
     const { version, instance, startedAt, identity, context, readiness, lag } = this.#sidecar;
-    const { spiffeId, notAfter } = identity();
+    const { spiffeId, notAfter, rotations, rotatedAt, refusal, renewsAt, renewalFailure } = identity();
     const { activeSessions, maxSessions, peers, created, refused, closed } = this.sessions.getStats();
     const inbound = this.sessions.getSessionsByLastUsed(({ direction }) => direction === 'inbound').length;
     return {
@@ -104,16 +104,22 @@ export class SidecarControl implements AdminControl {
       memoryBytes: process.memoryUsage.rss(),
       eventLoopLagMs: lag.currentMs,
       peersBlocked: this.revocation.blocked().length,
+      identityRotations: rotations,
+      identityRotatedAt: rotatedAt === undefined ? null : timestamp(rotatedAt),
+      identityRefusal: refusal?.message ?? '',
+      identityRenewsAt: renewsAt === undefined ? null : timestamp(renewsAt),
+      identityRenewalFailure: renewalFailure?.message ?? '',
     };
   }
 
   #listeners(): StatusMessage['listeners'] {
-    const { egress, routes, ingress, probesHttp, probesGrpc, admin } = this.#sidecar.bound();
+    const { egress, routes, redirects, ingress, probesHttp, probesGrpc, admin } = this.#sidecar.bound();
     const named = (name: string, addresses: readonly string[]) =>
       addresses.map((address) => ({ name, address }));
     return [
       ...named('egress', egress),
       ...Object.entries(routes).map(([service, address]) => ({ name: `route ${service}`, address })),
+      ...Object.entries(redirects).flatMap(([port, bound]) => named(`redirect ${port}`, bound)),
       ...named('ingress', ingress),
       ...named('probes.http', probesHttp),
       ...named('probes.grpc', probesGrpc),

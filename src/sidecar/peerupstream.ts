@@ -1,6 +1,7 @@
 import { formatAddress } from '../config/address.ts';
 import type { ListenAddress, PoolConfig } from '../config/config.ts';
 import type { RelayContext } from '../relay/context.ts';
+import type { Forwarding } from '../relay/forwarding.ts';
 import type { SessionPlaces } from '../relay/sessionplaces.ts';
 import type { PeerSessions } from '../relay/sessions.ts';
 import { Upstream } from '../relay/upstream.ts';
@@ -15,11 +16,13 @@ export function peerUpstream(
     places,
     pool,
     onGone,
+    forwarding,
   }: {
     sessions: PeerSessions;
     places: SessionPlaces;
     pool: PoolConfig;
-    onGone: () => void;
+    onGone?: () => void;
+    forwarding?: Forwarding;
   },
   route: { readonly service: string; readonly peer: string },
   host: string,
@@ -46,7 +49,8 @@ export function peerUpstream(
       else context.recorder.record({ type: 'endpoint.down', service, remote, attempts, detail });
       context.log.warn({ service, remote, attempts, up }, 'an endpoint has gone down or come back');
     },
-    onGone,
+    ...(onGone === undefined ? {} : { onGone }),
+    ...(forwarding === undefined ? {} : { forwarding }),
     dial: () => sessions.dial(route.service, host, port, route.peer),
     onConnection: (to) => {
       const { session } = to;
@@ -54,7 +58,7 @@ export function peerUpstream(
       listening.set(
         to,
         session.listen({
-          draining: (reason) => to.drain(reason),
+          draining: (reason) => to.drainOnceReady(reason),
           disposed: () => to.end(session),
           successorDue: (reason) => to.upstream.replace(to, reason),
         }),

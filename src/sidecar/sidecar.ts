@@ -1,61 +1,37 @@
 /**
- * The one place that wires everything. Reading order: `start` (what is made, from the bottom up), `drain` and
+ * The one place that wires everything. Reading order: assemble.ts (what is made, from the bottom up), `start`, `drain` and
  * `stop` (the way down), then the small parts.
  */
-import { createHash, randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { dirname } from 'node:path';
-import type { Writable } from 'node:stream';
 import type { AdminApi } from '../admin/adminapi.ts';
+import { AppProbes } from '../admin/appprobes.ts';
 import { AppWatch } from '../admin/appwatch.ts';
 import { Health } from '../admin/health.ts';
 import { Probes } from '../admin/probes.ts';
 import { Readiness } from '../admin/readiness.ts';
-import { openAdapters } from '../audit/adapters/adapters.ts';
-import { Recorder } from '../audit/recorder.ts';
-import { type Clock, systemClock } from '../clock/clock.ts';
+import type { Clock } from '../clock/clock.ts';
 import type { SidecarConfig } from '../config/config.ts';
-import { loadCryptoProvider } from '../crypto/provider.ts';
-import { type LoadedIdentity, loadIdentity } from '../identity/load.ts';
-import { openRateLimits, type RateLimits } from '../limit/ratelimits.ts';
-import { AccessPolicy } from '../policy/accesspolicy.ts';
-import { AppTarget } from '../relay/apptarget.ts';
-import { RelayContext } from '../relay/context.ts';
-import { Egress, type Route } from '../relay/egress.ts';
-import { Ingress } from '../relay/ingress.ts';
+import type { RelayContext } from '../relay/context.ts';
 import { Listener } from '../relay/listener.ts';
-import { PeerTarget, type PeerTargetOptions } from '../relay/peertarget.ts';
-import { Revocation } from '../relay/revocation.ts';
-import { SessionPlaces } from '../relay/sessionplaces.ts';
-import { PeerSessions } from '../relay/sessions.ts';
-import { Blocks } from '../session/blocks.ts';
+import type { MemoryWire } from '../relay/memorywire.ts';
+import type { Revocation } from '../relay/revocation.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { Session } from '../session/session.ts';
-import { EventLoopLag } from '../telemetry/eventlooplag.ts';
-import { type Logger, silentLogger } from '../telemetry/log.ts';
-import { Metrics } from '../telemetry/metrics.ts';
-import { loadTracing } from '../telemetry/tracing.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { assemble, type Parts } from './assemble.ts';
 import { type EndShares, endShares } from './endshares.ts';
-import { peerUpstream } from './peerupstream.ts';
-
-export interface SidecarOptions {
-  readonly config: SidecarConfig;
-  /** The file that the configuration came from, for the audit and for paths of adapter modules. */
-  readonly configFile: string;
-  /** SHA-256 of that file, in hex. */
-  readonly configSha256: string;
-  readonly version: string;
-  /** Takes the lines of `stdout` adapters. */
-  readonly stdout: Writable;
-  readonly log?: Logger;
-  readonly clock?: Clock;
-}
+import { ExposureWatch } from './exposurewatch.ts';
+import { type IdentityEvent, type IdentityStatus, IdentityWatch } from './identitywatch.ts';
+import type { SidecarOptions } from './options.ts';
+import { type SidecarStats, sidecarStats } from './stats.ts';
 
 /** What was bound, as `host:port` or `unix:path`: the real port where the configuration says 0. */
 export interface BoundAddresses {
   readonly egress: readonly string[];
   /** By service, the listeners of single routes. */
   readonly routes: Readonly<Record<string, string>>;
+  /** By the port that apps connect to, the listeners that connections to it are redirected to. */
+  readonly redirects: Readonly<Record<number, readonly string[]>>;
   readonly ingress: readonly string[];
   readonly probesHttp: readonly string[];
   readonly probesGrpc: readonly string[];
@@ -64,21 +40,7 @@ export interface BoundAddresses {
 
 const POLL_MS = 20;
 
-interface Parts {
-  readonly context: RelayContext;
-  readonly loaded: LoadedIdentity;
-  /** Names this run. */
-  readonly instance: string;
-  readonly limits: RateLimits;
-  readonly sessions: PeerSessions;
-  readonly revocation: Revocation;
-  readonly egress: Egress;
-  readonly ingress: Ingress;
-  readonly targets: readonly PeerTarget[];
-  readonly apps: readonly AppTarget[];
-  readonly lag: EventLoopLag;
-}
-
+/** A sidecar in this process, as `hauberk run` has one. */
 export class Sidecar {
   readonly readiness = new Readiness();
   readonly spiffeId: string;
@@ -92,6 +54,8 @@ export class Sidecar {
   readonly #startedAt: number;
   readonly #probeListeners: { http: Listener[]; grpc: Listener[] } = { http: [], grpc: [] };
   #watch: AppWatch | undefined;
+  #exposure: ExposureWatch | undefined;
+  readonly #identity: IdentityWatch;
   #admin: AdminApi | undefined;
   readonly #shares: EndShares;
   #draining: Promise<void> | undefined;
@@ -107,9 +71,17 @@ export class Sidecar {
     this.#parts = parts;
     this.#startedAt = this.#clock.now();
     this.#shares = endShares(options.config.drain.deadlineMs);
-    this.spiffeId = parts.loaded.identity.spiffeId;
+    const { identity, rotation, context } = parts;
+    this.spiffeId = identity.keeper.identity.spiffeId;
+    this.#identity = new IdentityWatch({ ...identity, rotation, context, readiness: this.readiness });
     const { metrics } = parts.context;
-    this.#probes = new Probes({ readiness: this.readiness, metrics, log: this.#log });
+    const { apps } = options.config.probes;
+    this.#probes = new Probes({
+      readiness: this.readiness,
+      metrics,
+      log: this.#log,
+      apps: apps.length === 0 ? undefined : new AppProbes(apps, this.#clock),
+    });
     this.#health = new Health(this.readiness, this.#log);
     metrics.observe({
       callsOpen: () => ({
@@ -143,7 +115,6 @@ export class Sidecar {
   async #open(): Promise<void> {
     const config = this.#config;
     const { recorder } = this.#parts.context;
-    const { identity, bundle } = this.#parts.loaded;
     const listening = this.readiness.task('listeners');
     recorder.record({
       type: 'sidecar.started',
@@ -157,12 +128,9 @@ export class Sidecar {
       sha256: this.#options.configSha256,
       policy: config.policy,
     });
-    recorder.record({
-      type: 'identity.loaded',
-      spiffeId: identity.spiffeId,
-      notAfter: new Date(identity.notAfter).toISOString(),
-      leafSha256: sha256Hex(identity.chain[0] as Buffer),
-      bundleGeneration: bundle.generation,
+    await this.#identity.start();
+    this.#identity.listen((event) => {
+      if (event.type === 'rotated' && event.bundle) this.#parts.discovery?.channel.refresh();
     });
     if (config.policy === 'open') {
       this.#log.warn(
@@ -170,9 +138,12 @@ export class Sidecar {
         'policy is open: every peer of the trust domain may call every method that no rule denies',
       );
     }
+    const { identity, discovery } = this.#parts;
+    const channel = identity.channel ?? discovery?.channel;
+    this.#exposure = await ExposureWatch.open(this.#parts.context, config.ingress, channel);
     this.#watchApps();
     await this.#parts.ingress.listen(config.ingress.listen);
-    await this.#parts.egress.listen(config.egress.listen);
+    await this.#parts.egress.listen(config.egress.listen, config.egress.redirects);
     const { skipped } = this.#parts.context;
     const { http, grpc } = config.probes;
     const probe = (socket: Socket): void => this.#probes.accept(socket);
@@ -181,19 +152,22 @@ export class Sidecar {
     this.#probeListeners.grpc.push(...(await Listener.openAll('probes.grpc', grpc, 'own', health, skipped)));
     await this.#openAdmin();
     listening.done();
-    const { egress, ingress, routes } = this.bound;
-    recorder.record({ type: 'sidecar.ready', listeners: [...egress, ...Object.values(routes), ...ingress] });
+    const { egress, ingress, routes, redirects } = this.bound;
+    const listeners = [...egress, ...Object.values(routes), ...Object.values(redirects).flat(), ...ingress];
+    recorder.record({ type: 'sidecar.ready', listeners });
   }
 
   /** Apps that do not answer keep the sidecar from being ready, and not from starting. */
   #watchApps(): void {
     const watched = this.#parts.apps.map((app) => {
-      const { service } = app.config;
-      const task = this.readiness.task(`app ${service}`);
+      const { service } = app;
+      const task = this.readiness.task(`app ${service}`, 'app');
       this.#health.setStatus(service, false);
       const onChange = (answers: boolean): void => {
-        if (answers) task.done();
-        else task.pending();
+        if (answers) {
+          task.done();
+          void this.#exposure?.look();
+        } else task.pending();
         this.#health.setStatus(service, answers);
       };
       return { service, probe: () => app.probe(), onChange };
@@ -209,7 +183,7 @@ export class Sidecar {
   async #openAdmin(): Promise<void> {
     const { listen, token, groupAccess } = this.#config.admin;
     if (listen.length === 0) return;
-    const { context, loaded, instance, sessions, lag } = this.#parts;
+    const { context, instance, sessions, lag } = this.#parts;
     const [{ AdminApi }, { AdminToken, readAdminToken }, { SidecarControl }] = await Promise.all([
       import('../admin/adminapi.ts'),
       import('../admin/admintoken.ts'),
@@ -220,7 +194,7 @@ export class Sidecar {
       instance,
       startedAt: this.#startedAt,
       config: this.#config,
-      identity: () => loaded.identity,
+      identity: () => this.identity,
       context,
       sessions,
       revocation: this.revocation,
@@ -247,6 +221,7 @@ export class Sidecar {
     return {
       egress: names(egress.shared),
       routes: Object.fromEntries([...egress.own].map(([service, { name }]) => [service, name])),
+      redirects: Object.fromEntries([...egress.redirected].map(([port, found]) => [port, names(found)])),
       ingress: names(ingress.listeners),
       probesHttp: names(this.#probeListeners.http),
       probesGrpc: names(this.#probeListeners.grpc),
@@ -271,6 +246,49 @@ export class Sidecar {
     return this.#parts.revocation;
   }
 
+  /**
+   * What the relay shares, and a wire to the route of a service: for clients in this process.
+   * @internal
+   */
+  get relay(): {
+    readonly context: RelayContext;
+    readonly join: (service: string) => MemoryWire | undefined;
+  } {
+    const { context, egress } = this.#parts;
+    return { context, join: (service) => egress.join(service) };
+  }
+
+  /** The services of the routes, and whether each could be reached when that was tried last; true if it was not. */
+  get services(): ReadonlyMap<string, boolean> {
+    const { targets, discovery } = this.#parts;
+    const all = [...targets, ...(discovery?.routes.lasting ?? [])];
+    return new Map(all.map(({ name, reachable }) => [name, reachable]));
+  }
+
+  /** What it has done since its start, and what it holds. */
+  getStats(): SidecarStats {
+    const { context, sessions, limits } = this.#parts;
+    return sidecarStats(context, sessions.manager, limits, this.identity);
+  }
+
+  /** Who this sidecar is now, and until when. */
+  get identity(): IdentityStatus {
+    return this.#identity.status;
+  }
+
+  /** Calls `listener` with each change of the identity, and each that failed. Returns a function that removes it. */
+  onIdentity(listener: (event: IdentityEvent) => void): () => void {
+    return this.#identity.listen(listener);
+  }
+
+  /**
+   * Reads the files of the identity now. Resolves with whether anything was replaced. Rejects with IdentityError, which
+   * names the file and the cure; what was good stays in use, but for a good trust bundle, which is taken by itself.
+   */
+  reloadIdentity(): Promise<boolean> {
+    return this.#parts.identity.keeper.reload();
+  }
+
   /** Opens audit files anew, after they were rotated. */
   reopenAudit(): void {
     this.#parts.context.recorder.reopen();
@@ -283,7 +301,7 @@ export class Sidecar {
    */
   drain(reason: string, callsMs = this.#shares.calls): Promise<void> {
     this.#callsEndAt = Math.min(this.#callsEndAt, this.#clock.monotonic() + callsMs);
-    this.#draining ??= this.#drain(reason, callsMs);
+    this.#draining ??= this.#alive(this.#drain(reason, callsMs));
     return this.#draining;
   }
 
@@ -298,6 +316,11 @@ export class Sidecar {
     // A connection that is open could still bring a call.
     const idle = (): boolean => context.calls === 0 && egress.connections === 0 && ingress.connections === 0;
     await this.#until(() => idle() || this.#clock.monotonic() >= this.#callsEndAt);
+  }
+
+  /** No timer keeps a process alive: without this, one that has no socket left ends while it waits for its mesh to end. */
+  #alive<T>(ending: Promise<T>): Promise<T> {
+    return ending.finally(this.#clock.hold());
   }
 
   /** Resolves once `done` says so. */
@@ -316,19 +339,25 @@ export class Sidecar {
    * Each step has its share of `drain.deadline` and no more. Resolves with the number of calls that were cut.
    */
   stop(reason: string): Promise<number> {
-    this.#stopped ??= this.#stop(reason);
+    this.#stopped ??= this.#alive(this.#stop(reason));
     return this.#stopped;
   }
 
   async #stop(reason: string): Promise<number> {
-    const { context, egress, ingress, targets, sessions, limits, lag } = this.#parts;
+    const { context, egress, ingress, targets, discovery, sessions, limits, lag } = this.#parts;
     const { closing, last } = this.#shares;
     const callsCut = context.calls;
     const closedBy = this.#clock.monotonic() + closing;
     this.#watch?.close();
+    this.#exposure?.close();
+    this.#identity.close();
     sessions.manager.drain(closing / 2);
     egress.close();
     ingress.close();
+    const keeping = discovery?.kept?.close();
+    discovery?.client.close();
+    discovery?.channel.close();
+    discovery?.routes.close();
     for (const target of targets) target.close();
     await sessions.close(closing / 2, async () => {
       await this.#closeSockets(closedBy);
@@ -340,6 +369,7 @@ export class Sidecar {
     this.#log.info({}, 'keys wiped');
     const lastBy = this.#clock.monotonic() + last;
     if (this.#admin !== undefined) await this.#inTime(this.#admin.close(), lastBy);
+    if (keeping !== undefined) await this.#inTime(keeping, lastBy);
     this.#health.close();
     this.#probes.close();
     for (const listener of [...this.#probeListeners.http, ...this.#probeListeners.grpc]) listener.destroy();
@@ -350,8 +380,12 @@ export class Sidecar {
 
   /** Ends the connections that were closed and are still there: first what was opened to us, in the end all. */
   async #closeSockets(by: number): Promise<void> {
-    const { egress, ingress, targets, apps } = this.#parts;
-    const upstreams = [...targets.flatMap((target) => target.upstreams), ...apps.map((app) => app.upstream)];
+    const { egress, ingress, targets, discovery, apps } = this.#parts;
+    const upstreams = [
+      ...targets.flatMap((target) => target.upstreams),
+      ...(discovery?.routes.upstreams ?? []),
+      ...apps.map((app) => app.upstream),
+    ];
     const closed = (): boolean =>
       egress.connections === 0 && ingress.connections === 0 && upstreams.every(({ open }) => open === 0);
     ingress.destroy();
@@ -375,101 +409,4 @@ export class Sidecar {
     }
     this.#log.info({}, 'audit written');
   }
-}
-
-/** Makes the parts, from the bottom up; nothing listens yet. */
-async function assemble(options: SidecarOptions): Promise<Parts> {
-  const { config, configFile, version, stdout } = options;
-  const clock = options.clock ?? systemClock;
-  const log = options.log ?? silentLogger;
-  const loaded = await loadIdentity({ ...config.identity, trustDomain: config.trustDomain }, clock);
-  const blocks = await Blocks.open(clock, config.revocation.file);
-  const { provider, postQuantum } = config.crypto;
-  const crypto = await loadCryptoProvider(provider, { postQuantum: postQuantum !== 'off' });
-  const instance = randomBytes(8);
-  const recorder = new Recorder({
-    clock,
-    source: { instance: instance.toString('hex'), spiffeId: loaded.identity.spiffeId },
-    adapters: await openAdapters(config.monitoring.adapters, { clock, stdout, folder: dirname(configFile) }),
-    queueLimit: config.monitoring.queue,
-  });
-  const metrics = new Metrics({ version });
-  const lag = new EventLoopLag(clock);
-  let limitStoreUp = true;
-  if (config.limitStore.type !== 'memory') {
-    metrics.observe({ limitStore: () => ({ store: config.limitStore.type, up: limitStoreUp }) });
-  }
-  const limits = await openRateLimits({
-    limits: config.limits,
-    clock,
-    store: config.limitStore,
-    namespace: loaded.identity.spiffeId,
-    onStoreChange: ({ store, state, detail }) => {
-      limitStoreUp = state === 'restored';
-      metrics.limitStoreSwitches.of(state).inc();
-      recorder.record({ type: 'limit.store', store, state, detail });
-      log.warn({ store, state, detail }, 'the store of the limits has changed');
-    },
-  });
-  const context = new RelayContext({
-    clock,
-    recorder,
-    metrics,
-    log,
-    http2: config.http2,
-    tracing: await loadTracing(version),
-    auditCalls: config.monitoring.calls,
-  });
-  const sessions = new PeerSessions(context, {
-    crypto,
-    identity: () => loaded.identity,
-    bundle: () => loaded.bundle,
-    handshake: config.handshake,
-    records: config.records,
-    postQuantum,
-    session: config.session,
-    instance,
-    lagMs: () => lag.currentMs,
-    blocks,
-    onSessionEnded: (id) => limits.release(id),
-  });
-  const places = new SessionPlaces(config.pool.maxConcurrentSessions);
-  const routes = config.egress.routes.map((route): Route => {
-    const makeUpstream: PeerTargetOptions['makeUpstream'] = (host, port, onGone) =>
-      peerUpstream(context, { sessions, places, pool: config.pool, onGone }, route, host, port);
-    return {
-      config: route,
-      target: new PeerTarget(context, {
-        service: route.service,
-        endpoints: route.endpoints,
-        waitMs: config.pool.waitTimeoutMs,
-        makeUpstream,
-      }),
-    };
-  });
-  const apps = config.ingress.apps.map((app) => new AppTarget(context, app));
-  return {
-    context,
-    loaded,
-    instance: instance.toString('hex'),
-    limits,
-    sessions,
-    revocation: new Revocation(context, sessions, blocks, (peer) => {
-      for (const { config: route, target } of routes) if (route.peer === peer) target.retryNow();
-    }),
-    egress: new Egress(context, routes, config.egress.maxConnections, (peer) => blocks.has(peer)),
-    ingress: new Ingress(context, {
-      sessions,
-      apps,
-      policy: new AccessPolicy(config.ingress.allow, config.policy),
-      limits,
-    }),
-    targets: routes.map(({ target }) => target),
-    apps,
-    lag,
-  };
-}
-
-function sha256Hex(octets: Uint8Array): string {
-  return createHash('sha256').update(octets).digest('hex');
 }

@@ -55,6 +55,41 @@ export const DEFINITIONS = {
   hauberk_rekeys_total: counter('Changes to the next key', 'flow'),
   hauberk_records_total: counter('Encrypted records', 'flow'),
 
+  hauberk_identity_remaining_seconds: gauge(
+    "Until the sidecar's own certificate expires; negative once it has",
+  ),
+  hauberk_identity_reloads_total: counter(
+    'Changes of the identity files, by result: `rotated`, or `refused`: what was good stays in use',
+    'result',
+  ),
+  hauberk_identity_renewals_total: counter(
+    'Renewals of the SVID by the sidecar itself, by result: `ok` or `failed`',
+    'result',
+  ),
+  hauberk_sessions_outdated: gauge(
+    'Sessions whose handshake was with an SVID that has been replaced since, and that are being replaced',
+    'direction',
+  ),
+
+  hauberk_app_exposed_addresses: gauge(
+    'Addresses of the pod at which an app was seen to answer in plaintext, past the sidecar',
+    'service',
+  ),
+  hauberk_svids_issued_total: counter(
+    'Certificates that the controller has issued, by kind of key',
+    'key_type',
+  ),
+  hauberk_svids_refused_total: counter('Requests for certificates that the controller refused', 'reason'),
+  hauberk_certify_duration_seconds: histogram(
+    'From the request for a certificate to its answer, by result: `issued` or `refused`',
+    'result',
+  ),
+  hauberk_certify_waiting: gauge('Requests for certificates that wait for their turn'),
+  hauberk_ca_remaining_seconds: gauge('Until the CA that signs ends; negative once it has'),
+  hauberk_ca_certificates: gauge('CA certificates in the trust bundle: more than one while a CA is replaced'),
+  hauberk_control_connections: gauge('Connections of sidecars to the controller'),
+  hauberk_controller_leader: gauge('1 while this replica of the controller leads, 0 while another does'),
+
   hauberk_handshakes_total: counter(
     'Handshakes between sidecars, by result: `ok` or the code of the failure',
     'direction',
@@ -90,8 +125,27 @@ export const DEFINITIONS = {
     'kind',
   ),
 
+  hauberk_discovery_names: gauge('Names of services that the controller is to tell of'),
+  hauberk_discovery_stale_seconds: gauge(
+    'For how long the controller has told nothing of services; 0 while it does. What it told last stays in use',
+  ),
+  hauberk_discovery_streams: gauge('Streams by which sidecars are told of services; the controller only'),
+  hauberk_discovery_messages_total: counter('What the controller has told sidecars'),
+  hauberk_discovery_refusals_total: counter('Streams that the controller has refused'),
+  hauberk_discovery_answers_total: counter(
+    'What the controller has told: `endpoints`, `none` (the service has none in the mesh), `unknown` (there is no such service), or before and not again yet: `kept`',
+    'result',
+  ),
+
   hauberk_limit_store_up: gauge('1 while the store of the limits answers, 0 while memory stands in', 'store'),
   hauberk_limit_store_switches_total: counter('Losses and returns of the store of the limits', 'state'),
+
+  hauberk_admissions_total: counter(
+    'Requests to the webhook, by result: `injected`, `unchanged` (it has its sidecar), `skipped`, `refused` or `failed`',
+    'result',
+  ),
+  hauberk_admission_duration_seconds: histogram('From the whole of a request to the webhook to its answer'),
+  hauberk_webhook_certificate_remaining_seconds: gauge("Until the webhook's certificate ends"),
 
   hauberk_audit_recorded_total: counter('Audit events recorded'),
   hauberk_audit_late_total: counter('Audit events that came after the recorder had closed, and are lost'),

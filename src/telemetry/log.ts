@@ -3,7 +3,9 @@ import type { DestinationStream, Logger as PinoLogger } from 'pino';
 import type { Clock } from '../clock/clock.ts';
 import { Secret } from '../crypto/secret.ts';
 
+/** The least severe line that is written; `silent` writes none. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
+/** What varies of a line of the log, by name. */
 export type LogFields = Readonly<Record<string, unknown>>;
 
 /**
@@ -19,6 +21,18 @@ export interface Logger {
   child(fields: LogFields): Logger;
   /** Resolves when everything is written, or a second has passed: for the end of the process. Never rejects. */
   flush(): Promise<void>;
+}
+
+/** A logger of a program that embeds a sidecar; pino's is one. */
+export interface LogSink {
+  /** For whoever looks for a fault. */
+  debug(fields: LogFields, message: string): void;
+  /** What goes as it should. */
+  info(fields: LogFields, message: string): void;
+  /** What somebody should look at. */
+  warn(fields: LogFields, message: string): void;
+  /** What does not work. */
+  error(fields: LogFields, message: string): void;
 }
 
 export const silentLogger: Logger = {
@@ -69,6 +83,19 @@ export async function openLogger(options: LoggerOptions): Promise<Logger> {
     destination,
   );
   return wrap(logger, flush).child(options.fields ?? {});
+}
+
+/** A program's own logger, which gets fields as ours are: bounded, printable, without secrets. */
+export function adoptLogger(own: LogSink): Logger {
+  const withFields = (base: LogFields): Logger => ({
+    debug: (fields, message) => own.debug(printableFields({ ...base, ...fields }), message),
+    info: (fields, message) => own.info(printableFields({ ...base, ...fields }), message),
+    warn: (fields, message) => own.warn(printableFields({ ...base, ...fields }), message),
+    error: (fields, message) => own.error(printableFields({ ...base, ...fields }), message),
+    child: (fields) => withFields({ ...base, ...fields }),
+    flush: async () => {},
+  });
+  return withFields({});
 }
 
 type Output = ReturnType<typeof import('pino')['default']['destination']>;

@@ -44,7 +44,20 @@ export interface MetricSources {
   sessionsDisconnected?(): { readonly inbound: number; readonly outbound: number };
   handshakesHalfOpen?(): number;
   peersBlocked?(): number;
+  identityRemainingSeconds?(): number;
+  appsExposed?(): Readonly<Record<string, number>>;
+  certifyWaiting?(): number;
+  /** Undefined while there is no CA. */
+  caRemainingSeconds?(): number | undefined;
+  caCertificates?(): number | undefined;
+  controlConnections?(): number;
+  leader?(): number;
+  sessionsOutdated?(): { readonly inbound: number; readonly outbound: number };
+  discoveryServer?(): { readonly streams: number; readonly told: number; readonly refused: number };
+  discovery?(): { readonly names: number; readonly staleSeconds: number };
   limitStore?(): { readonly store: string; readonly up: boolean };
+  /** Undefined while there is none. */
+  webhookCertificateRemainingSeconds?(): number | undefined;
   audit?(): {
     readonly recorded: number;
     readonly late: number;
@@ -99,6 +112,14 @@ export class Metrics {
     ['direction'],
     () => new Histogram(DURATION_BOUNDS),
   );
+  readonly identityReloads = family<[result: 'rotated' | 'refused']>('hauberk_identity_reloads_total');
+  readonly identityRenewals = family<[result: 'ok' | 'failed']>('hauberk_identity_renewals_total');
+  readonly svidsIssued = family<[keyType: string]>('hauberk_svids_issued_total');
+  readonly svidsRefused = family<[reason: string]>('hauberk_svids_refused_total');
+  readonly certifyDuration = new LabelledSeries<[result: 'issued' | 'refused'], Histogram>(
+    ['result'],
+    () => new Histogram(DURATION_BOUNDS),
+  );
   readonly peerConnections = family<[direction: SessionDirection, state: string]>('hauberk_peer_connections');
   readonly connectionsOpen = family<[side: Side]>('hauberk_connections_open');
   readonly connections = family<[side: Side]>('hauberk_connections_total');
@@ -106,6 +127,12 @@ export class Metrics {
   readonly bytes = family<[side: Side, flow: Flow]>('hauberk_bytes_total');
   readonly connectionsClosed = family<[side: Side, reason: string]>('hauberk_connections_closed_total');
   readonly floods = family<[side: Side, kind: string]>('hauberk_floods_total');
+  readonly admissions =
+    family<[result: 'injected' | 'unchanged' | 'skipped' | 'refused' | 'failed']>('hauberk_admissions_total');
+  readonly admissionDuration = new LabelledSeries<[], Histogram>([], () => new Histogram(DURATION_BOUNDS));
+  readonly discoveryAnswers = family<[result: 'endpoints' | 'none' | 'unknown' | 'kept']>(
+    'hauberk_discovery_answers_total',
+  );
   readonly limitStoreSwitches = family<[state: 'lost' | 'restored']>('hauberk_limit_store_switches_total');
 
   readonly #calls: LabelledSeries<[CallDirection, service: string, method: string], CallSeries>;
@@ -125,6 +152,20 @@ export class Metrics {
   /** The series of one method; to be kept by the caller, once for each route and method. */
   calls(direction: CallDirection, service: string, method: string): CallSeries {
     return this.#calls.of(direction, service, method);
+  }
+
+  /** Calls of one direction that have ended, and how many of them not with OK. */
+  callTotals(wanted: CallDirection): { readonly ended: number; readonly failed: number } {
+    let ended = 0;
+    let ok = 0;
+    for (const { labels, series } of this.#calls) {
+      if (labels.direction !== wanted) continue;
+      for (const { grpcStatus, count } of series.statuses()) {
+        ended += count;
+        if (grpcStatus === 'OK') ok += count;
+      }
+    }
+    return { ended, failed: ended - ok };
   }
 
   /** Adds state to read at each scrape; a later source replaces an earlier one of the same name. */
@@ -190,6 +231,22 @@ export class Metrics {
     hauberk_sessions_closed_total: () => this.sessionsClosed.samples(),
     hauberk_rekeys_total: () => this.rekeys.samples(),
     hauberk_records_total: () => this.records.samples(),
+    hauberk_identity_remaining_seconds: () => single(this.#sources.identityRemainingSeconds?.()),
+    hauberk_identity_reloads_total: () => this.identityReloads.samples(),
+    hauberk_identity_renewals_total: () => this.identityRenewals.samples(),
+    hauberk_sessions_outdated: () => byLabel('direction', this.#sources.sessionsOutdated?.()),
+    hauberk_app_exposed_addresses: () => byLabel('service', this.#sources.appsExposed?.()),
+    hauberk_svids_issued_total: () => this.svidsIssued.samples(),
+    hauberk_svids_refused_total: () => this.svidsRefused.samples(),
+    hauberk_certify_duration_seconds: () =>
+      Array.from(this.certifyDuration).flatMap(({ labels, series }) =>
+        series.samples('hauberk_certify_duration_seconds', labels),
+      ),
+    hauberk_certify_waiting: () => single(this.#sources.certifyWaiting?.()),
+    hauberk_ca_remaining_seconds: () => single(this.#sources.caRemainingSeconds?.()),
+    hauberk_ca_certificates: () => single(this.#sources.caCertificates?.()),
+    hauberk_control_connections: () => single(this.#sources.controlConnections?.()),
+    hauberk_controller_leader: () => single(this.#sources.leader?.()),
     hauberk_handshakes_total: () => this.handshakes.samples(),
     hauberk_handshake_modes_total: () => this.handshakeModes.samples(),
     hauberk_handshake_duration_seconds: () =>
@@ -205,11 +262,24 @@ export class Metrics {
     hauberk_bytes_total: () => this.bytes.samples(),
     hauberk_connections_closed_total: () => this.connectionsClosed.samples(),
     hauberk_floods_total: () => this.floods.samples(),
+    hauberk_discovery_names: () => single(this.#sources.discovery?.().names),
+    hauberk_discovery_stale_seconds: () => single(this.#sources.discovery?.().staleSeconds),
+    hauberk_discovery_streams: () => single(this.#sources.discoveryServer?.().streams),
+    hauberk_discovery_messages_total: () => single(this.#sources.discoveryServer?.().told),
+    hauberk_discovery_refusals_total: () => single(this.#sources.discoveryServer?.().refused),
+    hauberk_discovery_answers_total: () => this.discoveryAnswers.samples(),
     hauberk_limit_store_up: () => {
       const state = this.#sources.limitStore?.();
       return state === undefined ? [] : [{ labels: { store: state.store }, value: state.up ? 1 : 0 }];
     },
     hauberk_limit_store_switches_total: () => this.limitStoreSwitches.samples(),
+    hauberk_admissions_total: () => this.admissions.samples(),
+    hauberk_admission_duration_seconds: () =>
+      Array.from(this.admissionDuration).flatMap(({ labels, series }) =>
+        series.samples('hauberk_admission_duration_seconds', labels),
+      ),
+    hauberk_webhook_certificate_remaining_seconds: () =>
+      single(this.#sources.webhookCertificateRemainingSeconds?.()),
     hauberk_audit_recorded_total: () => single(this.#sources.audit?.().recorded),
     hauberk_audit_late_total: () => single(this.#sources.audit?.().late),
     hauberk_audit_queued: () => this.#adapters((adapter) => adapter.queued),

@@ -9,7 +9,7 @@ import { Heartbeat } from './heartbeat.ts';
 import type { SessionKeys } from './keyschedule.ts';
 import type { RecordLimits } from './limits.ts';
 import { type ModeId, RESUMPTION } from './mode.ts';
-import { LENGTH_FIELD, NEW_TICKET, OVERHEAD, PING, PING_LENGTH, RECORD_HEADER } from './record.ts';
+import { LENGTH_FIELD, NEW_TICKET, OVERHEAD, PING, PING_LENGTH, RECORD_HEADER, SUCCESSOR } from './record.ts';
 import { RecordInput } from './recordinput.ts';
 import { RecordOutput, type RekeyCause } from './recordoutput.ts';
 import { encodeTicket, type NewTicket, type Resumable, resumableOf } from './ticket.ts';
@@ -67,6 +67,8 @@ export class SecureChannel {
   onDrain: () => void = nothing;
   /** A direction has changed its key. */
   onRekey: RekeyListener | undefined;
+  /** The responder wants another session in the place of this one, because its identity has changed. */
+  onSuccessorDue: (() => void) | undefined;
 
   readonly #socket: Socket;
   readonly #clock: Clock;
@@ -120,6 +122,9 @@ export class SecureChannel {
         onFirst: (type) => this.#up(type),
         onPing: (payload) => this.#out.pong(payload),
         onRekey: () => this.onRekey?.('receive', 'peer'),
+        onSuccessor: () => {
+          if (this.role === 'initiator') this.onSuccessorDue?.();
+        },
         onClose: () => this.#closed(),
         onFailed: (reason, detail, flood) => this.#finish(reason, detail, { flood }),
       },
@@ -168,6 +173,11 @@ export class SecureChannel {
   sendTicket(ticket: NewTicket): void {
     if (!this.#tickets.take()) return;
     this.#out.control(NEW_TICKET, Buffer.concat([Buffer.alloc(RECORD_HEADER), encodeTicket(ticket)]));
+  }
+
+  /** Asks the initiator for another session. One of an earlier version takes no notice. */
+  askForSuccessor(): void {
+    if (this.role === 'responder') this.#out.control(SUCCESSOR, Buffer.alloc(RECORD_HEADER));
   }
 
   get closed(): boolean {

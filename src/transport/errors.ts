@@ -111,6 +111,8 @@ export const CLOSE_REASONS = [
   'revoked',
   'refused',
   'identity-expired',
+  'identity-rotated',
+  'identity-untrusted',
   'shutdown',
 ] as const;
 export type CloseReason = (typeof CLOSE_REASONS)[number];

@@ -82,7 +82,7 @@ export function assertCurrent(identity: LocalIdentity, now: number): void {
   if (identity.notAfter > now) return;
   throw new HandshakeError(
     'local-identity-expired',
-    `Our own certificate (${identity.spiffeId}) expired at ${new Date(identity.notAfter).toISOString()}: issue a new one with \`hauberk issue NAME\` and restart the sidecar`,
+    `Our own certificate (${identity.spiffeId}) expired at ${new Date(identity.notAfter).toISOString()}: issue a new one with \`hauberk issue NAME\``,
   );
 }
 

@@ -17,6 +17,8 @@ export const CLOSE = 0x06; // the last record of its direction
 export const ALERT = 0x07; // code u8
 /** From here on, types that are not known are ignored; below, they end the connection. */
 export const IGNORABLE = 0x80;
+/** The responder asks for another session, by a full handshake: its identity has changed. What is in it is ignored. */
+export const SUCCESSOR = 0x80;
 
 export const PING_LENGTH = 8; // payload of PING and PONG
 export const LENGTH_FIELD = 2; // u16, in front of the ciphertext

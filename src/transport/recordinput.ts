@@ -14,6 +14,7 @@ import {
   PONG,
   RecordReader,
   type RecordSink,
+  SUCCESSOR,
 } from './record.ts';
 import { RecordBudget } from './recordbudget.ts';
 import { RecordDeadline } from './recorddeadline.ts';
@@ -29,6 +30,8 @@ export interface RecordInputOptions {
   readonly onPing: (payload: Buffer) => void;
   /** The peer has changed its key. */
   readonly onRekey: () => void;
+  /** The peer wants another session in the place of this one. */
+  readonly onSuccessor: () => void;
   /** The peer's CLOSE: nothing follows it. */
   readonly onClose: () => void;
   /** A record, or an owner's callback, ends the connection. */
@@ -142,6 +145,10 @@ export class RecordInput implements RecordSink {
         return;
       case KEY_UPDATE:
         this.#options.onRekey();
+        return;
+      case SUCCESSOR:
+        this.#idle.take('SUCCESSORs');
+        this.#options.onSuccessor();
         return;
       case CLOSE:
         this.#options.onClose();

@@ -31,7 +31,7 @@ it.each([
 ])('a token that is %s is refused, and not shown', async (_what, content) => {
   const error = await readAdminToken(await file(content)).catch((refused: Error) => refused);
   expect(error).toMatchObject({ code: 'bad-token' });
-  expect(String(error)).not.toContain('A1');
+  expect(String(error)).not.toMatch(/A1\+|xxx/); // the folder's name may have an A1
 });
 
 it('a token that others can read is refused, and one that is not there', async () => {

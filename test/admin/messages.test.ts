@@ -99,6 +99,11 @@ it('a status arrives with every field', () => {
     memoryBytes: 2 ** 40,
     eventLoopLagMs: 1.5,
     peersBlocked: 3,
+    identityRotations: 2,
+    identityRotatedAt: timestamp(3),
+    identityRefusal: 'web.pem: expired',
+    identityRenewsAt: timestamp(4),
+    identityRenewalFailure: 'the controller is away',
   };
   expect(answered('GetStatus', status)).toEqual(status);
 });

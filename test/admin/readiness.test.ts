@@ -31,6 +31,15 @@ it('is started once it has been ready, and stays so', () => {
   expect(readiness.started).toBe(true);
 });
 
+it('does not wait for apps to be started', () => {
+  const readiness = new Readiness();
+  const listeners = readiness.task('listeners');
+  readiness.task('app greeter.shop', 'app');
+  expect([readiness.started, readiness.starting]).toEqual([false, ['listeners']]);
+  listeners.done();
+  expect([readiness.started, readiness.starting, readiness.ready]).toEqual([true, [], false]);
+});
+
 it('listeners hear of every change of `ready`, also by a new task, and of nothing else', () => {
   const readiness = new Readiness();
   const heard: boolean[] = [];
@@ -43,4 +52,14 @@ it('listeners hear of every change of `ready`, also by a new task, and of nothin
   readiness.task('draining');
   b.pending();
   expect(heard).toEqual([false, true, false]);
+});
+
+it('two tasks of one name are settled one by one', () => {
+  const readiness = new Readiness();
+  const first = readiness.task('identity: no address');
+  const second = readiness.task('identity: no address');
+  first.done();
+  expect([readiness.ready, readiness.started]).toEqual([false, false]);
+  second.done();
+  expect([readiness.ready, readiness.started]).toEqual([true, true]);
 });

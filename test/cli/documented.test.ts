@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { AuditError } from '../../src/audit/errors.ts';
+import { CaptureError } from '../../src/capture/errors.ts';
 import { complaintOf, Exit, exitCodeOf } from '../../src/cli/exit.ts';
-import { program } from '../../src/cli/program.ts';
+import { leaves, renderCommands } from '../../src/cli/reference.ts';
 import { ConfigError } from '../../src/config/errors.ts';
 import { IdentityError } from '../../src/identity/errors.ts';
 import { LimitError } from '../../src/limit/errors.ts';
@@ -12,17 +12,13 @@ import { BlockError } from '../../src/session/errors.ts';
 
 const PAGE = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8');
 
-/** Every command that does something, by its whole name: `run`, `sessions list`. */
-function leaves(of: Command, prefix = ''): Array<[name: string, command: Command]> {
-  return of.commands.flatMap((command) => {
-    const name = `${prefix}${command.name()}`;
-    return command.commands.length === 0 ? [[name, command]] : leaves(command, `${name} `);
-  });
-}
-
-const COMMANDS = leaves(program());
+const COMMANDS = leaves();
 
 describe('docs/cli.md', () => {
+  it('has the tables that the commands generate', () => {
+    expect(PAGE === renderCommands(PAGE), 'run `node scripts/generate-docs.mjs`').toBe(true);
+  });
+
   it('lists every exit code with its name, and no other', () => {
     const rows = [...PAGE.matchAll(/^\| (\d+) \| `([A-Z_]+)` \| .+ \|$/gm)];
     const documented = rows.map(([, code, name]) => [name, Number(code)]);
@@ -39,7 +35,7 @@ describe('docs/cli.md', () => {
     expect([...sections.keys()].sort()).toEqual(COMMANDS.map(([name]) => name).sort());
     for (const [name, command] of COMMANDS) {
       const text = sections.get(name) as string;
-      const documented = new Set([...text.matchAll(/^\| .*?`(--[a-z-]+)/gm)].map((row) => row[1]));
+      const documented = new Set([...text.matchAll(/^\| .*?`(--[a-z0-9-]+)/gm)].map((row) => row[1]));
       expect(documented, name).toEqual(new Set(command.options.map((option) => option.long)));
     }
   });
@@ -71,6 +67,8 @@ describe('exit codes', () => {
     [new AuditError('file-unusable', 'no such folder'), Exit.MONITORING],
     [new LimitError('redis-client-missing', 'no ioredis'), Exit.MONITORING],
     [new BlockError('file-damaged', 'line 3'), Exit.STATE],
+    [new CaptureError('no-iptables', 'there is none'), Exit.CAPTURE],
+    [new CaptureError('bad-input', 'port 0'), Exit.USAGE],
     [new Error('anything else'), Exit.FAILED],
     ['not even an error', Exit.FAILED],
   ])('%s ends with %i', (error, code) => {

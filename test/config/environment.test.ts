@@ -49,6 +49,17 @@ it('required keys may come from variables alone, with an empty file', () => {
   expect(parse(env, '').identity.svid).toBe('/etc/hauberk/a');
 });
 
+it('the addresses of a pod come as Kubernetes gives them', () => {
+  expect(parse({ HAUBERK_POD_IPS: '10.1.2.3,FD00::0:3' }).ingress.podAddresses).toEqual([
+    '10.1.2.3',
+    'fd00::3',
+  ]);
+  expect(parse({ HAUBERK_POD_IPS: '10.1.2.3' }).ingress.podAddresses).toEqual(['10.1.2.3']);
+  expect(linesOf(LEAST, { HAUBERK_POD_IPS: '10.1.2.3:80' })).toEqual([
+    'HAUBERK_POD_IPS invalid-value ingress.podAddresses: "10.1.2.3:80" is not an IP address: write 10.1.2.3 or fd00::3, without a port',
+  ]);
+});
+
 it('a mistake in a variable names the variable', () => {
   expect(linesOf(LEAST, { HAUBERK_SESSION_IDLE: '5' })).toEqual([
     'HAUBERK_SESSION_IDLE invalid-value session.idle: "5" has no unit: write 5s, 5ms, 5m or 5h',
@@ -105,9 +116,15 @@ it('every variable names one key, and none looks like one of Kubernetes', () => 
 
 it('every variable takes the example of its key', () => {
   for (const { variable, node } of overridableKeys()) {
-    const codes = issuesOf(LEAST, { [variable]: String(node.examples?.[0]) }).map((issue) => issue.code);
-    expect([variable, codes.filter((code) => code !== 'conflict')]).toEqual([variable, []]);
+    const issues = issuesOf(LEAST, { [variable]: String(node.examples?.[0]) });
+    const own = issues.filter((issue) => issue.variable === variable && issue.code !== 'missing-key');
+    const codes = own.map((issue) => issue.code).filter((code) => code !== 'conflict');
+    expect([variable, codes]).toEqual([variable, []]);
   }
+});
+
+it('the variable that holds a whole configuration is no key', () => {
+  expect(parse({ HAUBERK_CONFIG: 'log: { level: debug }' })).toEqual(parse({}));
 });
 
 it('a variable below something that is no mapping leaves the complaint to the file', () => {

@@ -1,9 +1,10 @@
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ConfigError } from '../../src/config/errors.ts';
-import { loadConfig } from '../../src/config/load.ts';
+import { loadConfig, loadGivenConfig } from '../../src/config/load.ts';
 import { LEAST } from './samples.ts';
 
 let folder: string;
@@ -65,4 +66,38 @@ it('the message lists at most 50 mistakes, one a line, and counts the rest', asy
   expect(lines).toHaveLength(51);
   expect(lines[0]).toMatch(new RegExp(`^${path}:4:3: session\\.k0: unknown key`));
   expect(lines[50]).toBe(`${path}: and 10 more problems`);
+});
+
+const given = (path: string | undefined, env: Record<string, string>) =>
+  loadGivenConfig(path, env).catch((error: ConfigError) => error.message);
+
+it('without a file the text of HAUBERK_CONFIG is the configuration, and single variables win over it', async () => {
+  const env = { HAUBERK_CONFIG: `${LEAST}log: { level: warn }\npolicy: open\n`, HAUBERK_LOG_LEVEL: 'error' };
+  expect(await given(undefined, env)).toMatchObject({
+    source: 'HAUBERK_CONFIG',
+    sha256: createHash('sha256').update(env.HAUBERK_CONFIG).digest('hex'),
+    config: {
+      log: { level: 'error' },
+      policy: 'open',
+      identity: { key: join(process.cwd(), 'keys/web.key') },
+    },
+  });
+});
+
+it('a mistake in HAUBERK_CONFIG is told with its line and column there', async () => {
+  expect(await given(undefined, { HAUBERK_CONFIG: `${LEAST}session: { idel: 1h }\n` })).toMatch(
+    /^HAUBERK_CONFIG:3:12: session\.idel: unknown key: did you mean idle\?/,
+  );
+  expect(await given(undefined, { HAUBERK_CONFIG: '#'.repeat(1_048_577) })).toMatch(
+    /^HAUBERK_CONFIG: more than 1 MiB/,
+  );
+});
+
+it('a file and HAUBERK_CONFIG at once are refused; an empty variable counts as unset', async () => {
+  const path = file(LEAST);
+  expect(await given(path, { HAUBERK_CONFIG: LEAST })).toBe(
+    `${path}: the variable HAUBERK_CONFIG holds a configuration, too: unset it, or name no file`,
+  );
+  expect(await given(path, { HAUBERK_CONFIG: '' })).toMatchObject({ source: path });
+  expect(await given(undefined, { HAUBERK_CONFIG: '' })).toBeUndefined();
 });

@@ -5,6 +5,9 @@ import { COMPLETE, issuesOf, LEAST, linesOf } from './samples.ts';
 const ROUTE = (more: string) =>
   `egress: { routes: [{ service: a, endpoints: "a:1", peer: "spiffe://shop.example/a"${more} }] }\n`;
 
+const CONTROLLER =
+  'controller: { address: "c:15010", peer: "spiffe://shop.example/c", token: /t, bundle: /b }\n';
+
 /** What follows the two lines of LEAST, and the one issue that it must give. */
 const TABLE: Array<[text: string, line: string]> = [
   // Names
@@ -47,6 +50,31 @@ const TABLE: Array<[text: string, line: string]> = [
     'admin: { listen: 127.0.0.1:15001, token: t }',
     '3:18 conflict admin.listen: 127.0.0.1:15001 is taken: egress.listen binds 127.0.0.1:15001',
   ],
+  // The control plane
+  [
+    'controller: { address: "c:15010", token: t, bundle: b }',
+    '3:1 missing-key controller.peer is missing: expected a SPIFFE ID, as in spiffe://shop.example/ns/hauberk-system/sa/hauberk-controller',
+  ],
+  [
+    'controller: { address: "c:15010", token: t, peer: "spiffe://shop.example/c" }',
+    '3:1 conflict controller.bundle: missing: name the file of the CA certificates, or write them in bundlePem',
+  ],
+  [
+    'controller: { address: "c:15010", token: t, peer: "spiffe://shop.example/c", bundle: b, bundlePem: "-----BEGIN CERTIFICATE-----" }',
+    '3:100 conflict controller.bundlePem: there is a controller.bundle already: keep one of the two',
+  ],
+  [
+    'controller: { address: "c:15010", token: t, peer: "spiffe://shop.example/c", bundlePem: keys/bundle.pem }',
+    '3:89 invalid-value controller.bundlePem: "keys/bundle.pem" holds no certificate: write PEM text that begins with -----BEGIN CERTIFICATE-----',
+  ],
+  [
+    'controller: { address: "c:15010", token: t, peer: "spiffe://other.example/c", bundle: b }',
+    '3:51 conflict controller.peer: the controller is in the trust domain other.example, and this is shop.example',
+  ],
+  [
+    'controller: { address: "c", token: t, peer: "spiffe://shop.example/c", bundle: b }',
+    '3:24 invalid-value controller.address: "c" has no port',
+  ],
   // Types
   [
     'session: { idle: 60 }',
@@ -88,7 +116,7 @@ const TABLE: Array<[text: string, line: string]> = [
   // Missing
   [
     ROUTE(', peer: x').replace('endpoints: "a:1", ', '').replace(', peer: x', ''),
-    '3:20 missing-key egress.routes[0].endpoints is missing: expected an address to dial, or a list of them, as in 10.1.2.3:15008',
+    '3:20 missing-key egress.routes[0].endpoints is missing: expected an address to dial, or a list of them, as in 10.1.2.3:15008, or discovery: true, by which the controller tells it',
   ],
   [
     'monitoring: { adapters: [{ file: {} }] }',
@@ -199,6 +227,51 @@ const TABLE: Array<[text: string, line: string]> = [
     '6:18 conflict ingress.apps[1].service: a.b.svc has an app already (line 5)',
   ],
   [
+    'ingress: { apps: [{ service: "*", address: "unix:/app.sock" }] }',
+    '3:44 conflict ingress.apps[0].address: an app for "*" is told by its port, and unix:/app.sock has none: give host:port',
+  ],
+  [
+    'ingress:\n  apps:\n    - { service: "*", address: "127.0.0.1:5" }\n    - { service: "*", address: "127.0.0.1:6" }\n    - { service: "*", address: "[::1]:5" }',
+    '7:32 conflict ingress.apps[2].address: "*" has an app on port 5 already (line 5): keep one',
+  ],
+  [
+    'egress:\n  redirects:\n    - { port: 5, listen: "127.0.0.1:1" }\n    - { port: 5, listen: "127.0.0.1:2" }',
+    '6:15 conflict egress.redirects[1].port: port 5 has a listener already (line 5): keep one',
+  ],
+  [
+    'egress: { redirects: [{ port: 5, listen: "0.0.0.0:15101" }] }',
+    '3:42 conflict egress.redirects[0].listen: 0.0.0.0:15101 is not loopback',
+  ],
+  [
+    'egress: { redirects: [{ port: 5, listen: "127.0.0.1:15001" }] }',
+    '3:42 conflict egress.redirects[0].listen: 127.0.0.1:15001 is taken: egress.listen binds 127.0.0.1:15001',
+  ],
+  [
+    ROUTE('').replace('service: a', 'service: "a:5"'),
+    '3:31 conflict egress.routes[0].service: "a:5" has a port: write a and put the port into authorities',
+  ],
+  [
+    ROUTE('').replace('service: a', 'service: "a:0"'),
+    '3:31 invalid-value egress.routes[0].service: "a:0" has the port "0": ports are 1 to 65535',
+  ],
+  [
+    `${CONTROLLER}${ROUTE(', discovery: true').replace(', peer: "spiffe://shop.example/a"', '')}`,
+    '4:45 conflict egress.routes[0].endpoints: the controller tells it, for discovery is true: remove one of the two',
+  ],
+  ['egress: { discovery: true }', '3:22 conflict egress.discovery: there is no controller to ask'],
+  [
+    'egress: { routes: [{ service: a, discovery: true }] }',
+    '3:45 conflict egress.routes[0].discovery: there is no controller to ask: add the section controller',
+  ],
+  [
+    'egress: { namespace: Shop }',
+    '3:22 invalid-value egress.namespace: "Shop" is not the name of a namespace',
+  ],
+  [
+    'egress: { redirects: [{ port: 5, listen: "off" }] }',
+    '3:42 conflict egress.redirects[0].listen: cannot be off: remove the entry instead',
+  ],
+  [
     'ingress: { listen: "127.0.0.1:15020" }',
     '3:20 conflict ingress.listen: 127.0.0.1:15020 is taken: probes.http binds 0.0.0.0:15020; choose another',
   ],
@@ -277,6 +350,18 @@ describe('a mistake is named with its place and cure', () => {
     expect(issues[0]).toContain(line);
     expect(issues[0].startsWith(line.split(' ', 1)[0] + ' ')).toBe(true);
   });
+});
+
+it('an identity of the controller needs one, and nobody else renews it', () => {
+  const identity = (more: string) => LEAST.replace(' }', `, issuer: controller${more} }`);
+  expect(linesOf(identity(''))).toEqual([
+    '2:85 conflict identity.issuer: there is no controller: add the section controller, or use issuer: files',
+  ]);
+  const controller = 'controller: { address: "c:1", token: t, peer: "spiffe://shop.example/c", bundle: b }\n';
+  expect(linesOf(identity('') + controller)).toEqual([]);
+  expect(linesOf(identity(', renew: true') + controller)).toEqual([
+    '2:104 conflict identity.renew: the controller renews this identity: remove renew, or use issuer: files',
+  ]);
 });
 
 it('names that belong to two routes are refused, whatever their case and form', () => {

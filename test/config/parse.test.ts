@@ -41,6 +41,8 @@ it('the complete file of the design loads', () => {
   });
 });
 
+const NO_ROUTES = { routes: [], discovered: [], discovery: false, namespace: undefined, redirects: [] };
+
 it('a file with only the required keys has the defaults of the design', () => {
   const tcp = (port: number, ...hosts: string[]) => hosts.map((host) => ({ kind: 'tcp', host, port }));
   expect(parse(LEAST)).toEqual({
@@ -49,9 +51,13 @@ it('a file with only the required keys has the defaults of the design', () => {
       svid: '/etc/hauberk/keys/web.pem',
       key: '/etc/hauberk/keys/web.key',
       bundle: '/etc/hauberk/keys/bundle.pem',
+      reloadMs: 30_000,
+      renew: false,
+      issuer: 'files',
     },
-    egress: { listen: tcp(15001, '127.0.0.1', '::1'), maxConnections: 4096, routes: [] }, // section 2
-    ingress: { listen: tcp(15008, '0.0.0.0', '::'), apps: [], allow: [] }, // section 2
+    controller: undefined,
+    egress: { listen: tcp(15001, '127.0.0.1', '::1'), maxConnections: 4096, ...NO_ROUTES }, // section 2
+    ingress: { listen: tcp(15008, '0.0.0.0', '::'), podAddresses: [], apps: [], allow: [] }, // section 2
     policy: 'enforce', // section 8
     session: { idleMs: 3_600_000, absoluteMs: 28_800_000, max: 10_000, maxPerPeer: 64, graceMs: 30_000 }, // 6
     revocation: { file: undefined },
@@ -59,7 +65,7 @@ it('a file with only the required keys has the defaults of the design', () => {
     limits: [],
     limitStore: { type: 'memory' }, // section 9
     monitoring: { adapters: [], calls: 'all', queue: 10_000 },
-    probes: { http: tcp(15020, '0.0.0.0', '::'), grpc: tcp(15021, '0.0.0.0', '::') }, // section 2
+    probes: { http: tcp(15020, '0.0.0.0', '::'), grpc: tcp(15021, '0.0.0.0', '::'), apps: [] }, // section 2
     http2: {
       appStreams: 1_024,
       sessionStreams: 4_096,
@@ -178,6 +184,7 @@ probes: { http: ["127.0.0.1:0", "[::1]:0"], grpc: off }
       { kind: 'tcp', host: '::1', port: 0 },
     ],
     grpc: [],
+    apps: [],
   });
 });
 
@@ -220,4 +227,44 @@ it('aliases repeat what they name', () => {
     - { peer: "spiffe://shop.example/b", methods: *all, action: deny }
 `);
   expect(config.ingress.allow.map((rule) => rule.methods)).toEqual([['/*/*'], ['/*/*']]);
+});
+
+it('the controller is known by a file or by text', () => {
+  const given = 'address: "c.example:15010", token: t, peer: "spiffe://shop.example/c"';
+  const at = {
+    address: { host: 'c.example', port: 15010 },
+    token: '/etc/hauberk/t',
+    peer: 'spiffe://shop.example/c',
+  };
+  expect(parse(`${LEAST}controller: { ${given}, bundle: b.pem }`).controller).toEqual({
+    ...at,
+    bundle: { file: '/etc/hauberk/b.pem' },
+  });
+  const pem = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
+  expect(parse(`${LEAST}controller: { ${given}, bundlePem: ${JSON.stringify(pem)} }`).controller).toEqual({
+    ...at,
+    bundle: { pem },
+  });
+});
+
+it('routes whose endpoints the controller tells are apart from those that have theirs', () => {
+  const { egress } = parse(`${LEAST}
+controller: { address: "c:15010", peer: "spiffe://shop.example/c", token: /t, bundle: /b }
+egress:
+  discovery: true
+  namespace: shop
+  routes:
+    - { service: Greeter.shop:50051, discovery: true, listen: 127.0.0.1:50061, timeout: 5s }
+    - { service: billing.shop, endpoints: 10.0.0.1:15008, peer: spiffe://shop.example/billing }
+`);
+  expect(egress).toMatchObject({ discovery: true, namespace: 'shop' });
+  expect(egress.routes.map(({ service }) => service)).toEqual(['billing.shop']);
+  expect(egress.discovered).toEqual([
+    {
+      service: 'greeter.shop:50051',
+      authorities: [],
+      timeoutMs: 5000,
+      listen: { kind: 'tcp', host: '127.0.0.1', port: 50061 },
+    },
+  ]);
 });

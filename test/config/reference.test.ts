@@ -4,57 +4,72 @@ import { expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { overridableKeys } from '../../src/config/environment.ts';
 import { parseConfig } from '../../src/config/parse.ts';
-import { editorSchema, renderJson, renderReference, schemaKeys } from '../../src/config/reference.ts';
+import {
+  CONTROLLER_PAGE,
+  editorSchema,
+  renderJson,
+  renderReference,
+  SIDECAR_PAGE,
+  schemaKeys,
+} from '../../src/config/reference.ts';
 import { COMPLETE, LEAST } from './samples.ts';
+
+const PAGES = [
+  ['configuration.md', 'sidecar.schema.json', SIDECAR_PAGE, 90],
+  ['controller-configuration.md', 'controller.schema.json', CONTROLLER_PAGE, 50],
+] as const;
 
 const CURE = 'is out of date: run `node scripts/generate-docs.mjs`';
 const read = (name: string) => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
 
-it('docs/configuration.md is what the schema generates', () => {
-  expect(read('configuration.md') === renderReference(), `docs/configuration.md ${CURE}`).toBe(true);
+it.each(PAGES)('docs/%s is what the schema generates', (name, _schema, page) => {
+  expect(read(name) === renderReference(page), `docs/${name} ${CURE}`).toBe(true);
 });
 
-it('docs/sidecar.schema.json is what the schema generates', () => {
-  expect(
-    read('sidecar.schema.json') === `${renderJson(editorSchema())}\n`,
-    `docs/sidecar.schema.json ${CURE}`,
-  ).toBe(true);
-  expect(JSON.parse(read('sidecar.schema.json'))).toEqual(editorSchema());
+it.each(PAGES)('docs/%s: docs/%s is what the schema generates', (_name, schema, page) => {
+  expect(read(schema) === `${renderJson(editorSchema(page))}\n`, `docs/${schema} ${CURE}`).toBe(true);
+  expect(JSON.parse(read(schema))).toEqual(editorSchema(page));
 });
 
-it('every key has one row with type, default, meaning and example', () => {
-  const rows = read('configuration.md')
-    .split('\n')
-    .filter((line) => line.startsWith('| `'))
-    .map((line) => line.slice(2, -2).split(/ \| /));
-  const keys = schemaKeys();
-  expect(keys.length).toBeGreaterThan(90);
-  for (const { key, node } of keys) {
-    const found = rows.filter(([name, ...rest]) => name === `\`${key}\`` && rest.length === 5);
-    expect(found, key).toHaveLength(1);
-    const [, type, preset, , meaning, example] = found[0];
-    expect(
-      [type, preset, meaning, example].every((text) => text.trim() !== ''),
-      key,
-    ).toBe(true);
-    expect(node.description, key).toMatch(/\S/);
-  }
-});
-
-it('every number has bounds, and every duration and size a range', () => {
-  for (const { key, node } of schemaKeys()) {
-    const types = [node.type].flat();
-    if (types.includes('integer') || types.includes('number')) {
-      expect([key, typeof node.minimum, typeof node.maximum]).toEqual([key, 'number', 'number']);
+it.each(PAGES)(
+  'docs/%s: every key has one row with type, default, meaning and example',
+  (name, _schema, page, least) => {
+    const rows = read(name)
+      .split('\n')
+      .filter((line) => line.startsWith('| `'))
+      .map((line) => line.slice(2, -2).split(/ \| /));
+    const keys = schemaKeys(page);
+    expect(keys.length).toBeGreaterThan(least);
+    for (const { key, node } of keys) {
+      const found = rows.filter(([first, ...rest]) => first === `\`${key}\`` && rest.length === 5);
+      expect(found, key).toHaveLength(1);
+      const [, type, preset, , meaning, example] = found[0];
+      expect(
+        [type, preset, meaning, example].every((text) => text.trim() !== ''),
+        key,
+      ).toBe(true);
+      expect(node.description, key).toMatch(/\S/);
     }
-    if (node['x-kind'] === 'duration' || node['x-kind'] === 'size')
-      expect(node['x-range'], key).toHaveLength(2);
-  }
-});
+  },
+);
 
-it('every environment variable is listed', () => {
-  const text = read('configuration.md');
-  for (const { variable } of overridableKeys()) expect(text).toContain(`| \`${variable}\` | `);
+it.each(PAGES)(
+  'docs/%s: every number has bounds, and every duration and size a range',
+  (_name, _schema, page) => {
+    for (const { key, node } of schemaKeys(page)) {
+      const types = [node.type].flat();
+      if (types.includes('integer') || types.includes('number')) {
+        expect([key, typeof node.minimum, typeof node.maximum]).toEqual([key, 'number', 'number']);
+      }
+      if (node['x-kind'] === 'duration' || node['x-kind'] === 'size')
+        expect(node['x-range'], key).toHaveLength(2);
+    }
+  },
+);
+
+it.each(PAGES)('docs/%s: every environment variable is listed', (name, _schema, page) => {
+  const text = read(name);
+  for (const { variable } of overridableKeys(page.schema)) expect(text).toContain(`| \`${variable}\` | `);
 });
 
 it('every example and default is valid where it stands', () => {
@@ -75,7 +90,7 @@ it('the complete file in the reference is the one that the tests load', () => {
 it('an editor accepts with the schema what the sidecar accepts, and refuses a misspelt key', () => {
   const ajv = new Ajv({ allowUnionTypes: true });
   ajv.addVocabulary(['x-kind', 'x-range', 'x-unit', 'x-words', 'x-secret']);
-  const validate = ajv.compile(editorSchema());
+  const validate = ajv.compile(editorSchema(SIDECAR_PAGE));
   for (const text of [LEAST, COMPLETE])
     expect(validate(parse(text)), JSON.stringify(validate.errors)).toBe(true);
   expect(validate(parse(`${LEAST}session: { idel: 1h }`))).toBe(false);

@@ -339,7 +339,11 @@ export class RelayWorld {
       endpoints: ROUTE.endpoints,
       makeUpstream: () => this.#upstream('session'),
     });
-    const egress = new Egress(this.#context, [{ config: ROUTE, target }], 1000, () => false);
+    const egress = new Egress(this.#context, {
+      routes: [{ config: ROUTE, target, peer: ROUTE.peer }],
+      maxConnections: 1000,
+      isBlocked: () => false,
+    });
     const { openAll } = Listener;
     let accept: (socket: Socket, listener: Listener) => void = () => {};
     Listener.openAll = async (_what, _addresses, _reads, onSocket) => {

@@ -12,7 +12,7 @@ import { merge, type SidecarProcess, World } from './sidecars.ts';
 /** Each has a session of its own. */
 export const SERVICES = ['one.shop', 'two.shop'] as const;
 
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 30_000;
 const CONFIG = {
   records: { heartbeat: '300ms', heartbeatTimeout: '2s', timeout: '2s' },
   pool: { backoff: '10ms', maxBackoff: '100ms', maxReconnectAttempts: 1_000, size: 3 },
@@ -121,6 +121,7 @@ export async function balanceOf(
 export async function wrongConnections({ web, greeter, relay }: HostilePair): Promise<string[]> {
   const wrong: string[] = [];
   const { links } = relay;
+  await Promise.all([web.audited(), greeter.audited()]);
   for (const [i, link] of links.entries()) {
     const first = links.find(({ door }) => door === link.door) === link;
     const how = link.modes.join();

@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
 import { stringify } from 'yaml';
@@ -22,6 +23,7 @@ import { Greeter, type GreeterOptions } from './greeter.ts';
 import { type ClientOptions, TestClient } from './greeter-client.ts';
 import { makeTrustFolder, type TrustFolder } from './trust.ts';
 
+const PATIENCE_MS = 20_000;
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
 /** A configuration file's content, in the file's own names. */
@@ -35,6 +37,7 @@ export interface Ready {
   readonly spiffeId: string;
   readonly egress: readonly string[];
   readonly routes: Readonly<Record<string, string>>;
+  readonly redirects: Readonly<Record<string, readonly string[]>>;
   readonly ingress: readonly string[];
   readonly probes: { readonly http: readonly string[]; readonly grpc: readonly string[] };
   readonly admin: readonly string[];
@@ -48,6 +51,8 @@ export interface StartOptions {
   env?: Readonly<Record<string, string>>;
   /** Arguments for node itself. */
   nodeArgs?: readonly string[];
+  /** The program to run, such as an older version's; the one that was built by default. */
+  main?: string;
 }
 
 /** Paths of a sidecar's configuration and audit. */
@@ -72,7 +77,7 @@ export class SidecarProcess {
   readonly ready: Ready;
   readonly configFile: string;
   readonly audit: AuditFile;
-  /** Resolves when the process has ended. */
+  /** Resolves when the process has ended, and all that it wrote has been read. */
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   readonly #child: ChildProcessByStdio<null, Readable, Readable>;
   readonly #stderr: string[];
@@ -155,6 +160,19 @@ export class SidecarProcess {
     return sum;
   }
 
+  /** Resolves once all that has happened here until now is in the audit's file. */
+  async audited(): Promise<void> {
+    const recorded = await this.metric('hauberk_audit_recorded_total');
+    const taken = async (): Promise<number> =>
+      (await this.metric('hauberk_audit_delivered_total')) +
+      (await this.metric('hauberk_audit_dropped_total'));
+    const deadline = performance.now() + PATIENCE_MS;
+    while ((await taken()) < recorded) {
+      if (performance.now() > deadline) throw new Error(`${this.name} has not written its audit`);
+      await pause(10);
+    }
+  }
+
   /** Resident memory, octets. */
   rss(): Promise<number> {
     return this.metric('process_resident_memory_bytes');
@@ -196,7 +214,7 @@ export class World {
   async configure(name: string, config: ConfigFile = {}, options: StartOptions = {}): Promise<SidecarFiles> {
     const { identity = name, trust = this.trust } = options;
     const folder = await mkdtemp(join(this.dir, `${name}-`));
-    const { svid, key, bundle } = await this.#issue(trust, identity);
+    const { svid, key, bundle } = await this.identityFiles(identity, trust);
     const files = { config: join(folder, 'sidecar.yaml'), audit: join(folder, 'audit.jsonl') };
     const base: ConfigFile = {
       trustDomain: trust.trustDomain,
@@ -212,7 +230,8 @@ export class World {
     return files;
   }
 
-  #issue(trust: TrustFolder, identity: string): Promise<SvidFiles> {
+  /** The files of an identity. Issuing them anew, as `trust.issue` does, has the sidecars that run with them rotate. */
+  identityFiles(identity: string, trust: TrustFolder = this.trust): Promise<SvidFiles> {
     const issued = this.#issued.get(trust) ?? new Map<string, Promise<SvidFiles>>();
     this.#issued.set(trust, issued);
     const files = issued.get(identity) ?? trust.issue(identity);
@@ -222,8 +241,8 @@ export class World {
 
   /** Starts a sidecar that is configured, for the first time or once more. */
   async run(name: string, files: SidecarFiles, options: StartOptions = {}): Promise<SidecarProcess> {
-    const { env = {}, nodeArgs = [] } = options;
-    const child = spawn(process.execPath, [...nodeArgs, MAIN, 'run', '-c', files.config], {
+    const { env = {}, nodeArgs = [], main = MAIN } = options;
+    const child = spawn(process.execPath, [...nodeArgs, main, 'run', '-c', files.config], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: process.env.PATH, ...env },
     });
@@ -274,6 +293,8 @@ export interface PairOptions {
   client?: ClientOptions;
   /** How both sidecars are started. */
   start?: StartOptions;
+  /** The program that each of them runs. */
+  mains?: { readonly web?: string | undefined; readonly greeter?: string | undefined };
   world?: World;
 }
 
@@ -300,7 +321,7 @@ export async function startPair(options: PairOptions = {}): Promise<Pair> {
   const greeter = await world.sidecar(
     'greeter',
     merge(ingressTo(world, app.address), options.greeter ?? {}),
-    options.start,
+    started(options, 'greeter'),
   );
   const web = await world.sidecar(
     'web',
@@ -317,11 +338,16 @@ export async function startPair(options: PairOptions = {}): Promise<Pair> {
       },
       options.web ?? {},
     ),
-    options.start,
+    started(options, 'web'),
   );
   const newClient = (more: ClientOptions = {}): TestClient =>
     world.client(web.egress, { authority: SERVICE, ...options.client, ...more });
   return { world, app, web, greeter, client: newClient(), newClient };
+}
+
+function started({ start = {}, mains = {} }: PairOptions, name: 'web' | 'greeter'): StartOptions {
+  const main = mains[name];
+  return main === undefined ? start : { ...start, main };
 }
 
 /** Configuration of a sidecar in front of an app, which everybody of the trust domain may call. */
@@ -352,6 +378,6 @@ export function merge(base: ConfigFile, over: ConfigFile): ConfigFile {
 async function exitOf(
   child: ChildProcessByStdio<null, Readable, Readable>,
 ): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  await once(child, 'close'); // 'exit' may come before the last of its output
   return { code: child.exitCode, signal: child.signalCode };
 }

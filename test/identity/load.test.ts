@@ -132,6 +132,33 @@ describe('a key file is refused', () => {
     expect(check(1000)).not.toThrow();
   });
 
+  const mounted =
+    (mode: number, gid: number, reader: number, uid = 0) =>
+    () => {
+      const stats = Object.assign(statSync(files.key), { uid, gid, mode: 0o100000 | mode });
+      checkStats(files.key, KEY_FILE, stats, reader, [1000, 2000]);
+    };
+
+  it.each([0o440, 0o640])(
+    'but not with mode %o as root’s, for a group of ours, as Kubernetes mounts it',
+    (mode) => {
+      expect(mounted(mode, 2000, 1000)).not.toThrow();
+    },
+  );
+
+  it.each<[string, () => void]>([
+    ['a group that is not ours', mounted(0o440, 3000, 1000)],
+    ['a group that is root’s', mounted(0o440, 0, 1000)],
+    ['a group that may write', mounted(0o660, 2000, 1000)],
+    ['a group that may execute', mounted(0o450, 2000, 1000)],
+    ['everybody', mounted(0o444, 2000, 1000)],
+    ['everybody but the group', mounted(0o404, 2000, 1000)],
+    ['a group, where it is our own', mounted(0o440, 2000, 1000, 1000)],
+    ['a group, where we are root', mounted(0o440, 2000, 0)],
+  ])('with access for %s', (_what, check) => {
+    expect(check).toThrow(/^\S+: others than its owner have access to this key/);
+  });
+
   it('with several keys', async () => {
     appendFileSync(files.key, readFileSync(files.key));
     await expectRefusal('several-keys', files.key, 'leave the one');

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { AuditEventOf } from '../../src/audit/event.ts';
 import { systemClock } from '../../src/clock/clock.ts';
 import { loadCryptoProvider } from '../../src/crypto/provider.ts';
 import { PREFACE } from '../../src/http2/frame.ts';
@@ -18,7 +19,7 @@ import { type Pair, type SidecarProcess, startPair } from '../harness/sidecars.t
 const crypto = await loadCryptoProvider('native');
 const MAX_HALF_OPEN = 256; // the defaults
 const PER_ADDRESS = 16;
-const PATIENCE_MS = 600; // nobody is made to give way who has only just come
+const PATIENCE_MS = 500; // nobody is made to give way who has only just come
 const HELLO = Buffer.from('HBK1\x01\x00\x00\x01', 'latin1'); // and the rest never
 
 /** Every address of 127.0.0.0/8 is this machine, so that one test can come from many. */
@@ -92,7 +93,7 @@ describe('a flood of handshakes that nobody finishes', () => {
     const mark = await pair.greeter.audit.mark();
     const sockets: Socket[] = [];
     for (let i = 0; i < MAX_HALF_OPEN + 40; i++) {
-      if (i === MAX_HALF_OPEN) await pause(PATIENCE_MS);
+      if (i === MAX_HALF_OPEN) await pause(PATIENCE_MS + 100);
       const socket = await rawConnection(pair.greeter.ingress, addressOf(i % 20));
       if (i % 2 === 0) socket.write(HELLO);
       sockets.push(socket);
@@ -138,48 +139,65 @@ describe('somebody with many addresses who has every handshake answered and fini
       }
     };
     const holding = Array.from({ length: 2 * ADDRESSES * EACH }, (_, i) => hold(addressOf(i % ADDRESSES)));
-    await expect.poll(() => answered, { timeout: 20_000 }).toBeGreaterThan(3 * ADDRESSES * EACH);
-    const attempts: number[] = [];
+    await expect.poll(() => answered, { timeout: 40_000 }).toBeGreaterThan(3 * ADDRESSES * EACH);
+    /** Of each newcomer: how often it was kept out though it did its part in time. */
+    const keptOut: number[] = [];
     for (let i = 0; i < 6; i++) {
-      for (let attempt = 1; attempts.length === i; attempt++) {
+      keptOut.push(0);
+      for (let [isIn, wasSlow] = [false, false]; !isIn; ) {
+        const began = performance.now();
         const options = {
           expectedPeer: pair.world.spiffeId('greeter'),
           bundle,
           localAddress: `127.99.0.${i + 1}`,
         };
         const channel = await dialAs(identity, pair.greeter.ingress, options).catch(() => undefined);
-        if (channel === undefined) continue;
-        attempts.push(attempt);
-        channel.destroy('refused');
+        channel?.destroy('refused');
+        isIn = channel !== undefined;
+        // Then this machine was too busy, and the newcomer looks like the others.
+        wasSlow ||= performance.now() - began > PATIENCE_MS;
+        if (!isIn && !wasSlow) keptOut[i] = (keptOut[i] as number) + 1;
       }
     }
     over = true;
-    // More than one only if this machine was too busy for half a second.
-    expect(Math.max(...attempts)).toBeLessThanOrEqual(3);
+    expect(Math.max(...keptOut)).toBeLessThanOrEqual(2);
     await Promise.all(holding);
   });
 });
 
 describe('an address that begins too many handshakes', () => {
+  const SINCE = /; (\d+) connections were refused since this was said last$/;
+
   it('is refused beyond its burst, and no other address is', async () => {
     const strict = { ratePerAddress: 1, burstPerAddress: 5 };
     const pair = await startPair({ greeter: { handshake: strict } });
     const mark = await pair.greeter.audit.mark();
     const flood = [];
+    const began = performance.now();
     for (let i = 0; i < 60; i++) flood.push(await rawConnection(pair.greeter.ingress, addressOf(0)));
     await callable(pair, pair.web);
-    // One event tells of the first, and one a second later of all that came since.
-    const [first, more] = await pair.greeter.audit.events(
-      'handshake.failed',
-      2,
-      ({ reason }) => reason === 'rate-limited',
-      mark,
-    );
-    const detail = `More than 1 handshakes a second (burst 5) from ${addressOf(0)}`;
-    expect(first).toMatchObject({ detail });
-    expect(more?.detail.startsWith(`${detail}; 5`)).toBe(true);
-    expect(more?.detail).toMatch(/; 5\d connections were refused since this was said last$/);
-    for (const event of [first, more]) expect(event?.remote.split(':')[0]).toBe(addressOf(0));
+    // One event tells of the first, and one a second of all that came since. Who is let in says nothing, and is told of, too.
+    const refusals: Array<AuditEventOf<'handshake.failed'>> = [];
+    let [refused, silent] = [0, 0];
+    for (let after = mark; refused + silent < flood.length; ) {
+      const event = await pair.greeter.audit.event('handshake.failed', () => true, after);
+      after = event.seq;
+      if (event.reason === 'rate-limited') refusals.push(event);
+      if (event.reason === 'rate-limited') refused += Number(SINCE.exec(event.detail)?.[1] ?? 1);
+      else if (event.reason === 'first-frame-timeout') silent++;
+    }
+    const seconds = Math.ceil((performance.now() - began) / 1_000);
+    expect(refused + silent).toBe(flood.length);
+    expect(silent).toBeGreaterThanOrEqual(5);
+    expect(silent).toBeLessThanOrEqual(5 + seconds);
+    expect(refusals.length).toBeLessThanOrEqual(1 + seconds);
+    for (const { remote, detail } of refusals) {
+      expect(remote.split(':')[0]).toBe(addressOf(0));
+      expect(detail.replace(SINCE, '')).toBe(
+        `More than 1 handshakes a second (burst 5) from ${addressOf(0)}`,
+      );
+    }
+    expect(refusals[0]?.detail).not.toMatch(SINCE);
     for (const socket of flood) socket.destroy();
   });
 });
@@ -190,7 +208,8 @@ describe('somebody slow', () => {
   beforeAll(async () => {
     pair = await startPair({
       greeter: { handshake: { firstFrameTimeout: `${FRAME_MS}ms`, timeout: '800ms' } },
-      web: { http2: { prefaceTimeout: '200ms', settingsTimeout: '200ms', headersTimeout: '200ms' } },
+      // Long enough for what is sent at once to be read first, on a busy machine, too.
+      web: { http2: { prefaceTimeout: '1s', settingsTimeout: '1s', headersTimeout: '1s' } },
     });
   });
 

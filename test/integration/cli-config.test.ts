@@ -82,6 +82,28 @@ describe('hauberk check-config', () => {
     for (const line of lines) expect(line).toMatch(/^hauberk: c\d+\.yaml:[34]:\d+: /);
   });
 
+  it('the text of HAUBERK_CONFIG is checked where no file is named; with neither or both it is refused', async () => {
+    const inline = await hauberk(['check-config'], { cwd: dir, env: { HAUBERK_CONFIG: LEAST } });
+    expect(inline).toMatchObject({ code: 0, stdout: expect.stringMatching(/^HAUBERK_CONFIG: ok; /) });
+    for (const command of ['run', 'check-config']) {
+      const wrong = await hauberk([command], { cwd: dir, env: { HAUBERK_CONFIG: `${LEAST}logs: {}\n` } });
+      expect(wrong).toMatchObject({
+        code: 3,
+        stderr: expect.stringMatching(/^hauberk: HAUBERK_CONFIG:3:1: logs: /),
+      });
+      const both = await hauberk([command, '-c', config(LEAST)], {
+        cwd: dir,
+        env: { HAUBERK_CONFIG: LEAST },
+      });
+      expect(both).toMatchObject({ code: 3, stderr: expect.stringContaining('unset it, or name no file') });
+      const neither = await hauberk([command], { cwd: dir });
+      expect(neither).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('into the variable HAUBERK_CONFIG'),
+      });
+    }
+  });
+
   it('HAUBERK_* variables count, and are named when they are wrong', async () => {
     const overridden = await check(LEAST, { HAUBERK_POLICY: 'open' });
     expect(overridden.stdout).toContain('policy open');

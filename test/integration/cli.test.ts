@@ -43,7 +43,11 @@ describe('the command line', () => {
       ['run', '-c', 'x', '--confg', 'y'],
       "error: unknown option '--confg'\n(Did you mean --config?)",
     ],
-    ['a missing option', ['run'], "error: required option '-c, --config <file>' not specified"],
+    [
+      'nothing to run',
+      ['run'],
+      'error: name the configuration with -c FILE, or put its text into the variable',
+    ],
     ['a missing value', ['run', '-c'], "error: option '-c, --config <file>' argument missing"],
     ['a missing argument', ['issue'], "error: missing required argument 'name'"],
     ['one argument too many', ['issue', 'a', 'b'], 'error: too many arguments'],

@@ -199,14 +199,13 @@ describe('while the caller keeps calling', () => {
       },
     });
     const calling = callers(() => world.client(web.egress, { authority: 'greeter.shop' }), 8);
-    await calling.more(200);
+    await Promise.all([calling.more(200), second.audit.events('call.completed', 21)]);
     expect(await second.stop()).toBe(0);
     await calling.more(200);
     await calling.stop();
     expect([...calling.ends.keys()]).toEqual(['OK']);
     const { last } = await ending(second);
     expect(last).toMatchObject({ callsCut: 0 });
-    expect((await second.audit.of('call.completed')).length).toBeGreaterThan(20);
   });
 
   it('the calling sidecar drains: no call that it took is lost', async () => {

@@ -32,7 +32,7 @@ beforeAll(async () => {
   });
   const greeter = { ingress: { apps: [{ service: SERVICE, address: app.address }] } };
   pair = await startPair({ world, greeter, start: { nodeArgs: COLLECTS } });
-  const files = await pair.world.trust.issue('web');
+  const files = await pair.world.identityFiles('web');
   self = await loadIdentity({ ...files, trustDomain: 'shop.example' }, systemClock);
 });
 

@@ -9,7 +9,7 @@ import { type Pair, startPair } from '../harness/sidecars.ts';
  * the address which attack is due. A call that fails at one endpoint goes to the next, so that one call suffers all
  * attacks of its route in turn.
  */
-const ATTACKS_PER_ROUTE = 256;
+const ATTACKS_PER_ROUTE = 100;
 
 interface Attack {
   readonly name: string;
@@ -191,8 +191,8 @@ beforeAll(async () => {
   const limits = {
     // What makes an end wait is waited for, but not as long as by default.
     handshake: {
-      timeout: '400ms',
-      firstFrameTimeout: '400ms',
+      timeout: '1s',
+      firstFrameTimeout: '1s',
       ratePerAddress: 1_000_000,
       burstPerAddress: 1_000_000,
       maxEventLoopLag: '10s',
@@ -216,7 +216,8 @@ beforeAll(async () => {
   pair = await startPair({
     world: probe.world,
     greeter: limits,
-    web: { ...limits, egress: { routes: [untouched, ...routes] } },
+    // A call waits until it has been to all endpoints of its route.
+    web: { ...limits, egress: { routes: [untouched, ...routes] }, pool: { waitTimeout: '10m' } },
   });
   mitm.target = pair.greeter.ingress;
   mitm.meddler = (unit, link) => {

@@ -106,16 +106,17 @@ describe('a sidecar whose handshakes fail', () => {
   it('offers the same the next time, whatever it was told', async () => {
     const web = calling.preferred;
     const client = world.client(web.egress, { authority: 'unhelpful.shop' });
-    while (hellos.length < TRICKS.length + 2) {
+    // A trick and the hang-up behind it may come at once, and count as either.
+    const missing = async (): Promise<string[]> => {
+      const told = new Set((await web.audit.of('handshake.failed')).map(({ reason }) => reason));
+      return ['connection-lost', 'peer-alert', 'decrypt-failed'].filter((reason) => !told.has(reason));
+    };
+    while (hellos.length < TRICKS.length + 2 || (await missing()).length > 0) {
       const { code } = await client.unary(SayHello, { name: 'Ada' });
       expect(code).toBe(14);
     }
     expect(hellos[0]?.slice(0, 12)).toBe('48424b310101');
     expect(Number.parseInt(hellos[0]?.slice(12, 16) as string, 16) & 3).toBe(3);
     expect(new Set(hellos).size).toBe(1);
-    const reasons = new Set((await web.audit.of('handshake.failed')).map(({ reason }) => reason));
-    for (const reason of ['connection-lost', 'peer-alert', 'decrypt-failed']) {
-      expect(reasons).toContain(reason);
-    }
   });
 });

@@ -133,7 +133,12 @@ describe('/metrics', () => {
   it('counts calls, sessions and octets at both ends', async () => {
     const { client, web, greeter } = pair;
     for (let i = 0; i < 3; i++) await client.unary(SayHello, { name: 'Ada' });
-    await Promise.all([web, greeter].map((sidecar) => sidecar.audit.events('call.completed', 3)));
+    for (const sidecar of [web, greeter]) {
+      await sidecar.audit.events('call.completed', 3);
+      // It is in the file before it is said to be.
+      const waiting = () => sidecar.metric('hauberk_audit_queued');
+      await expect.poll(waiting, { timeout: 10_000 }).toBe(0);
+    }
     for (const [sidecar, direction, dialled] of [
       [web, 'egress', 'outbound'],
       [greeter, 'ingress', 'inbound'],

@@ -526,7 +526,7 @@ describe('a peer that goes on', () => {
 
 /** A peer with web's identity that has done its handshake, and now does what it likes. */
 async function intruder(world: World, address: string, { silent = false } = {}): Promise<Rogue> {
-  const files = await world.trust.issue('web');
+  const files = await world.identityFiles('web');
   const { identity, bundle } = await loadIdentity(
     { ...files, trustDomain: world.trust.trustDomain },
     systemClock,

@@ -114,6 +114,37 @@ describe('by a listener of its own', () => {
   });
 });
 
+describe('by the port that was asked for', () => {
+  it('a redirect’s port stands for the one that :authority leaves out, and ingress delivers by it', async () => {
+    const world = await World.make();
+    const [one, two] = await Promise.all(['one', 'two'].map((name) => world.app({ name })));
+    const portOf = (address: string | undefined): number => Number(address?.split(':')[1]);
+    const ports = [portOf(one?.address), portOf(two?.address)];
+    const ingress = await world.sidecar('greeter', {
+      policy: 'open',
+      ingress: { apps: [one, two].map((app) => ({ service: '*', address: app?.address })) },
+    });
+    const route = { service: SERVICE, endpoints: [ingress.ingress], peer: world.spiffeId('greeter') };
+    const redirects = ports.map((port) => ({ port, listen: 'localhost:0' }));
+    const web = await world.sidecar('web', { egress: { routes: [route], redirects } });
+    const through = (port: number | undefined): TestClient =>
+      world.client(web.ready.redirects[port as number]?.[0] as string);
+    expect(await whoAnswers(through(ports[0]), SERVICE)).toBe('one');
+    expect(await whoAnswers(through(ports[1]), SERVICE)).toBe('two');
+    expect(await whoAnswers(through(ports[1]), `${SERVICE}:${ports[0]}`)).toBe('one');
+    expect(await whoAnswers(through(ports[1]), 'nobody.shop')).toBe('no-route');
+    const wrong = await through(ports[0]).unary(
+      SayHello,
+      { name: 'x' },
+      { options: { host: `${SERVICE}:9` } },
+    );
+    expect(wrong.hauberkError).toBe('no-app');
+    expect(wrong.details).toContain(
+      `it takes any name with port ${ports.sort((a, b) => Number(a) - Number(b)).join(', ')}`,
+    );
+  });
+});
+
 describe('by HTTP/1.1 CONNECT', () => {
   let pair: Pair;
   beforeAll(async () => {

@@ -72,7 +72,7 @@ it('a session whose connection has ended leaves nothing that only a full collect
   const all = await marked();
   const { world, sidecar } = all;
   const [host, port] = sidecar.ingress.split(':') as [string, string];
-  const files = await world.trust.issue('web');
+  const files = await world.identityFiles('web');
   const { identity, bundle } = await loadIdentity(
     { ...files, trustDomain: world.trust.trustDomain },
     systemClock,

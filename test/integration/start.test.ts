@@ -171,6 +171,7 @@ describe('the ready line', () => {
         'a.shop': expect.stringMatching(/^127\.0\.0\.1:[1-9]\d+$/),
         'b.shop': `unix:${at('b.sock')}`,
       },
+      redirects: {},
       ingress: [expect.stringMatching(/^127\.0\.0\.1:[1-9]\d+$/)],
       probes: {
         http: [expect.stringMatching(/^127\.0\.0\.1:[1-9]\d+$/)],

@@ -54,12 +54,12 @@ it('what is left of one window is not carried into the next', async () => {
   const { clock, counter, lease, refill, points } = setUp();
   void refill();
   await settle();
-  await counter.answer({ points: 8, msLeft: WINDOW });
+  await counter.answer({ points: 8, left: 0, msLeft: WINDOW });
   clock.advance(WINDOW - 10);
   // Asked in the background near the end, answered for the window that began meanwhile.
   for (let n = 0; n < 6; n++) lease.use();
   await settle();
-  await counter.answer({ points: 8, msLeft: WINDOW });
+  await counter.answer({ points: 8, left: 0, msLeft: WINDOW });
   expect(points()).toBe(8);
 });
 
@@ -68,7 +68,7 @@ it('an answer that comes after its window gives nothing', async () => {
   void refill();
   await settle();
   clock.advance(WINDOW);
-  await counter.answer({ points: 8, msLeft: WINDOW - 1 });
+  await counter.answer({ points: 8, left: 0, msLeft: WINDOW - 1 });
   expect(lease.status(clock.monotonic())).toBe('empty');
   expect(points()).toBe(0);
 });
@@ -77,11 +77,11 @@ it('answers about the same window add up', async () => {
   const { clock, counter, lease, refill, points } = setUp();
   void refill();
   await settle();
-  await counter.answer({ points: 8, msLeft: WINDOW });
+  await counter.answer({ points: 8, left: 0, msLeft: WINDOW });
   for (let n = 0; n < 6; n++) lease.use();
   await settle();
   clock.advance(100);
-  await counter.answer({ points: 5, msLeft: WINDOW - 90 });
+  await counter.answer({ points: 5, left: 0, msLeft: WINDOW - 90 });
   expect(points()).toBe(7);
   expect(lease.status(clock.monotonic())).toBe('spent');
   expect(counter.asked).toEqual([8, 8]);
@@ -103,7 +103,7 @@ it('a counter that fails is asked again by the next call, and its failure in the
     block: 8,
     take: async () => {
       if (grants-- <= 0) throw new Error('bug');
-      return { points: 8, msLeft: WINDOW };
+      return { points: 8, left: 0, msLeft: WINDOW };
     },
     forget: () => {},
   };

@@ -61,6 +61,36 @@ describe('a limit', () => {
     limits.close();
   });
 
+  it('says what is left of it, which each call takes one of, until its window ends', async () => {
+    const limits = setUp([limit('peer', 2_000), limit('session', 3)]);
+    const ofSession = { scope: 'session', maxRequests: 3, windowMs: MINUTE };
+    const ofPeer = { scope: 'peer', maxRequests: 2_000, windowMs: MINUTE };
+    expect(limits.status('s', WEB)).toEqual([
+      { ...ofSession, remaining: 3, resetMs: 0 },
+      { ...ofPeer, remaining: 2_000, resetMs: 0 },
+    ]);
+    expect(limits.stats()).toEqual({ sessions: 0, peers: 0 });
+    await admitted(limits, 1);
+    vi.advanceTimersByTime(10_000);
+    await admitted(limits, 1);
+    expect(limits.status('s', WEB)).toEqual([
+      { ...ofSession, remaining: 1, resetMs: 50_000 },
+      { ...ofPeer, remaining: 1_998, resetMs: 50_000 },
+    ]);
+    await admitted(limits, 10);
+    expect(limits.status('s', WEB).map(({ remaining }) => remaining)).toEqual([0, 1_997]);
+    // More than what is fetched of a limit at once.
+    await admitted(limits, 1_500, 'other');
+    for (let n = 0; n < 500; n++) await admitted(limits, 3, `s${n}`);
+    expect(limits.status('s', WEB)[1]?.remaining).toBe(1_997 - 3 - 1_500);
+    vi.advanceTimersByTime(50_000);
+    expect(limits.status('s', WEB).map(({ remaining, resetMs }) => [remaining, resetMs])).toEqual([
+      [3, 0],
+      [2_000, 0],
+    ]);
+    limits.close();
+  });
+
   it('holds the calls that arrive together, too', async () => {
     const limits = setUp([limit('session', 100), limit('peer', 150)]);
     const verdicts = await Promise.all(Array.from({ length: 300 }, (_, n) => limits.admit(`s${n % 3}`, WEB)));

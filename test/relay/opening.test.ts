@@ -29,6 +29,7 @@ function open(allowConnect = true) {
   const clock = new FakeClock();
   const socket = new End();
   const heard: string[] = [];
+  const details: string[] = [];
   let first: Buffer = Buffer.alloc(0);
   const opening = new Opening(socket as unknown as Socket, {
     monotonic: () => clock.monotonic(),
@@ -39,10 +40,13 @@ function open(allowConnect = true) {
       first = octets;
       heard.push(connected === undefined ? 'http2' : `http2 to ${connected.config.service}`);
     },
-    onRefused: (reason) => heard.push(reason),
+    onRefused: (reason, detail) => {
+      heard.push(reason);
+      details.push(detail);
+    },
     onClosed: () => heard.push('closed'),
   });
-  return { clock, socket, heard, opening, first: () => first };
+  return { clock, socket, heard, details, opening, first: () => first };
 }
 
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
@@ -71,6 +75,19 @@ const CASES: Array<[what: string, octets: string, heard: string[], allowConnect?
   ['a line that is no request', 'INVALID CONNECTION PREFACE\r\n\r\n', ['not-http2']],
   ['a request line without end', `GET /${'x'.repeat(10_000)}`, ['not-http2']],
 ];
+
+it.each([
+  ['', /^the app speaks TLS to its sidecar; use plaintext/],
+  [
+    'CONNECT greeter.shop:443 HTTP/1.1\r\n\r\n',
+    /TLS to "greeter.shop:443" through its sidecar; if that is outside of the mesh, list its host in .*no_grpc_proxy.*no-grpc-proxy/,
+  ],
+])('after "%s" TLS is told what helps', async (before, cure) => {
+  const { socket, details } = open();
+  socket.push(Buffer.from(`${before}\x16\x03\x01\x00\x01`, 'latin1'));
+  await settled();
+  expect(details).toEqual([expect.stringMatching(cure)]);
+});
 
 describe('the first octets of an app’s connection', () => {
   it.each([

@@ -54,6 +54,7 @@ export interface Side {
   /** What its audit was told of a type, in order. */
   said(type: AuditEventType): Promise<AuditEventInput[]>;
   readonly metrics: ReturnType<typeof contextOn>['metrics'];
+  readonly context: ReturnType<typeof contextOn>;
 }
 
 /** Two sidecars, `web` who dials and `greeter`, over real sockets on a clock that stands still. */
@@ -117,7 +118,7 @@ export async function sides(options: SidesOptions = {}): Promise<Sides> {
       onSessionEnded: () => {},
     });
     ends.push(() => sessions.close(0, async () => {}));
-    return { sessions, blocks, now, said, metrics: context.metrics };
+    return { sessions, blocks, now, said, metrics: context.metrics, context };
   };
   const [web, greeter] = await Promise.all([side('web', crypto), side('greeter', options.crypto ?? crypto)]);
   const came = new Queue<End>();

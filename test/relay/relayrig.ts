@@ -1,6 +1,7 @@
 import hpack from 'hpack.js';
 import type { HeaderList } from '../../src/hpack/headerlist.ts';
 import type { Message } from '../../src/http2/message.ts';
+import { appAt } from '../../src/relay/appplace.ts';
 import { AppTarget } from '../../src/relay/apptarget.ts';
 import type { CallPlan } from '../../src/relay/call.ts';
 import type { RelayContext } from '../../src/relay/context.ts';
@@ -314,7 +315,7 @@ export class Rig {
 
 function appTarget(context: RelayContext, upstream: Partial<UpstreamOptions>): AppTarget {
   const address = { kind: 'tcp', host: '127.0.0.1', port: 1 } as const;
-  return new AppTarget(context, { service: 'greeter.shop', address }, upstream);
+  return new AppTarget(context, appAt({ service: 'greeter.shop', address }), upstream);
 }
 
 function peerTarget(

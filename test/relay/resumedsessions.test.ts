@@ -55,6 +55,13 @@ async function nextBundle({ trust, clock }: Sides, kept: boolean): Promise<Trust
   return new TrustBundle({ trustDomain: trust.trustDomain, certificates, generation: 2 });
 }
 
+it('both sides count a session at the address of the other', async () => {
+  const rig = await sides();
+  const { session } = await rig.dial();
+  const taken = await rig.came.next();
+  expect([session.address, taken.session.address]).toEqual(['127.0.0.1', '127.0.0.1']);
+});
+
 describe.each(['web', 'greeter'] as const)('with a certificate of %s that ends in 30 minutes', (name) => {
   const short = { [name]: { ttlMs: 30 * MINUTE } };
 

@@ -26,6 +26,15 @@ describe('a route table', () => {
       expect(match(entries, form)).toBeUndefined();
   });
 
+  it('knows a service with a port by that port, in all forms', () => {
+    const entries: Entry[] = [['greeter.shop:50051'], ['greeter.shop:50052']];
+    for (const form of ['greeter', 'greeter.shop', 'greeter.shop.svc', 'greeter.shop.svc.cluster.local']) {
+      expect(match(entries, `${form}:50052`)).toBe('greeter.shop:50052');
+      expect(match(entries, form)).toBeUndefined();
+      expect(match(entries, `${form}:50053`)).toBeUndefined();
+    }
+  });
+
   it('derives no forms for names of one or of three parts', () => {
     expect(match([['greeter']], 'greeter.svc')).toBeUndefined();
     expect(match([['a.b.c']], 'a')).toBeUndefined();

@@ -99,6 +99,28 @@ async function refuse(): Promise<void> {
 const RECONNECT = { backoffMs: 100, maxBackoffMs: 1000, maxAttempts: 3, healthCheckMs: 5000 };
 
 describe('calls to one endpoint', () => {
+  it('are not lost by a session that is replaced before the peer’s SETTINGS: they go out, then it drains', async () => {
+    let told: UpstreamConnection | undefined;
+    upstream.close();
+    make(
+      8,
+      {},
+      {
+        onConnection: (to) => {
+          told = to;
+        },
+      },
+    );
+    const waiting = call();
+    const wire = await connect();
+    told?.drainOnceReady('identity-rotated');
+    expect([waiting.to, waiting.error]).toEqual([undefined, undefined]);
+    wire.answer();
+    await settled();
+    expect(waiting.to).toBe(told);
+    expect(told?.connection.draining).toBe(true);
+  });
+
   it('wait for the peer’s SETTINGS, and go out in the order they came', async () => {
     const calls = [call(), call(), call()];
     const wire = await connect();

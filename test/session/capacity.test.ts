@@ -38,6 +38,54 @@ describe('when a peer has all its sessions', () => {
   });
 });
 
+describe('when pods share an identity', () => {
+  const at = (n: number) => ({ address: `10.1.${n >> 8}.${n & 255}` });
+
+  it('each address has its places, in both directions', () => {
+    const { open, ends } = setUp();
+    for (let n = 0; n < 150; n++) open({ ...at(n), direction: 'outbound' });
+    for (let n = 0; n < 150; n++) open(at(n));
+    expect(ends()).toEqual([]);
+  });
+
+  it('one that has all of its own loses one of its own', () => {
+    const { open, ends } = setUp({ max: 100, maxPerPeer: 3 });
+    const other = open(at(1));
+    const [first] = [open(at(2)), open(at(2)), open(at(2))];
+    open(at(2));
+    expect(ends()).toMatchObject([{ session: first }]);
+    other.end('revoked');
+  });
+
+  it('one whose own are all busy is refused, and told where', () => {
+    const { manager, init, open, ends } = setUp({ max: 100, maxPerPeer: 2 });
+    open(at(1));
+    for (const session of [open(at(2)), open(at(2))]) session.callStarted();
+    expect(() => manager.create(init(at(2)))).toThrowError(/it has 2 at 10\.1\.0\.2, all with calls/);
+    expect(ends()).toEqual([]);
+  });
+
+  it('all together have a quarter of the places', () => {
+    const { manager, init, open, ends } = setUp({ max: 40, maxPerPeer: 3 });
+    const sessions = Array.from({ length: 10 }, (_, n) => open(at(n)));
+    open(at(10));
+    expect(ends()).toMatchObject([{ session: sessions[0] }]);
+    for (const session of manager.getSessionsByLastUsed()) session.callStarted();
+    expect(() => manager.create(init(at(11)))).toThrowError(/it has 10, all with calls/);
+    open({ peer: peer('other') });
+    expect(manager.size).toBe(11);
+  });
+
+  it('an address has its places again when its sessions have ended', () => {
+    const { open, ends } = setUp({ max: 100, maxPerPeer: 2 });
+    open(at(1)).end('revoked');
+    open(at(1)).end('revoked');
+    const before = ends().length;
+    for (const n of [1, 1, 2]) open(at(n));
+    expect(ends()).toHaveLength(before);
+  });
+});
+
 describe('when all places are taken', () => {
   it('a spare session of the same peer goes first', () => {
     const { open, ends } = setUp({ max: 4 });

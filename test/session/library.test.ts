@@ -390,8 +390,8 @@ it('a number is the idle time, beyond 8 hours too, and the clock is the real one
   expect(() => new SessionManager(0)).toThrowError(expect.objectContaining({ code: 'bad-option' }));
 });
 
-it('every public member of the manager is in docs/library.md', () => {
-  const page = readFileSync(new URL('../../docs/library.md', import.meta.url), 'utf8');
+it('every public member of the manager is in docs/sessions.md', () => {
+  const page = readFileSync(new URL('../../docs/sessions.md', import.meta.url), 'utf8');
   const members = Object.getOwnPropertyNames(SessionManager.prototype).filter(
     (name) => name !== 'constructor',
   );

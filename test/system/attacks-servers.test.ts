@@ -37,7 +37,8 @@ let pair: Pair;
 let steady: Steady;
 /** Connections with the evil ones. */
 const attackers: Attacker[] = [];
-let serve: (attacker: Attacker) => void = () => {};
+/** What becomes of a stream; also on a connection that was there before, for sidecars dial again by themselves. */
+let serve: (attacker: Attacker, id: number) => void = () => {};
 const before = new Map<string, number>();
 const measured: string[] = [];
 afterAll(() => console.info(measured.join('\n')));
@@ -48,7 +49,7 @@ beforeAll(async () => {
   const evil = await loadIdentity({ ...files, trustDomain: 'shop.example' }, systemClock);
   const accept = (attacker: Attacker): void => {
     attackers.push(attacker);
-    serve(attacker);
+    attacker.onRequest = (id) => serve(attacker, id);
   };
   const app = await Attacker.listen(accept);
   const peer = await Attacker.listenAsPeer(evil, accept);
@@ -77,6 +78,8 @@ beforeAll(async () => {
   const web = await world.sidecar(
     'web',
     {
+      // Not as many as a slow machine provokes.
+      http2: { sessionResetsPerSecond: 1 },
       egress: {
         routes: [
           route(SERVICE, greeter.ingress, 'greeter'),
@@ -96,11 +99,11 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  for (const attacker of attackers.splice(0)) attacker.close();
   // The next call shall not be put on what is being closed.
-  await eventually(
-    async () => (await openTo('greeter', 'local-app')) <= 1 && (await openTo('web', 'peer')) <= 2,
-  );
+  await eventually(async () => {
+    for (const attacker of attackers.splice(0)) attacker.close();
+    return (await openTo('greeter', 'local-app')) <= 1 && (await openTo('web', 'peer')) <= 2;
+  });
 });
 const openTo = (name: 'web' | 'greeter', side: string): Promise<number> =>
   pair[name].metric('hauberk_connections_open', { side });
@@ -164,9 +167,7 @@ async function unfelt(attack: () => Promise<void>): Promise<void> {
 /** Calls the evil one until it has a stream on a connection. */
 function called(): Promise<{ attacker: Attacker; id: number }> {
   return new Promise((resolve) => {
-    serve = (attacker) => {
-      attacker.onRequest = (id) => resolve({ attacker, id });
-    };
+    serve = (attacker, id) => resolve({ attacker, id });
   });
 }
 
@@ -212,18 +213,16 @@ describe.each(SIDES)('from a called $side', ({ side, service, at }) => {
     ]);
     const client = pair.newClient({ authority: service });
     await unfelt(async () => {
-      serve = (attacker) => {
-        attacker.onRequest = (id) => {
-          attacker.write(...Array.from({ length: 1_000 }, () => headers(id, block([[':status', '103']]))));
-        };
+      serve = (attacker, id) => {
+        attacker.write(...Array.from({ length: 1_000 }, () => headers(id, block([[':status', '103']]))));
       };
       for (let i = 0; i < 5; i++) {
         const { code, hauberkError } = await client.unary(SayHello, { name: 'victim' });
         expect({ code, hauberkError }).toEqual({ code: 13, hauberkError: 'app-protocol-error' });
       }
-      expect(attackers.flatMap(({ resets }) => [...resets.values()])).toEqual(
-        Array.from({ length: 5 }, () => E.PROTOCOL_ERROR),
-      );
+      const resets = (): number[] => attackers.flatMap((attacker) => [...attacker.resets.values()]);
+      await eventually(() => resets().length >= 5);
+      expect(resets()).toEqual(Array.from({ length: 5 }, () => E.PROTOCOL_ERROR));
     });
     await at().audit.event('flood.detected', (e) => e.kind === 'interim' && e.side === side, mark);
     expect(await at().metric('hauberk_floods_total', labels)).toBe(floods + 5);
@@ -238,11 +237,9 @@ describe.each(SIDES)('from a called $side', ({ side, service, at }) => {
     const caller = await Attacker.app(pair.web.egress);
     let provoked = 0;
     await unfelt(async () => {
-      serve = (attacker) => {
-        attacker.onRequest = (id) => {
-          provoked++;
-          attacker.write(headers(id, block([['x', 'no status']]), END_HEADERS | END_STREAM));
-        };
+      serve = (attacker, id) => {
+        provoked++;
+        attacker.write(headers(id, block([['x', 'no status']]), END_HEADERS | END_STREAM));
       };
       const call = block([
         [':method', 'POST'],
@@ -252,14 +249,13 @@ describe.each(SIDES)('from a called $side', ({ side, service, at }) => {
         ['te', 'trailers'],
         ['content-type', 'application/grpc'],
       ]);
-      const over = (): boolean => attackers.some(({ ended }) => ended);
+      const over = (): boolean => attackers.some(({ goaway }) => goaway === E.ENHANCE_YOUR_CALM);
       for (let i = 0; !over() && i < 4_000; i++) {
         caller.write(headers(2 * i + 1, call, END_HEADERS | END_STREAM));
         // Answered before the next ones: not more at once than there may be.
         if (i % 50 === 49) while (caller.count(T.HEADERS) <= i && !over()) await caller.taken();
       }
       expect(over()).toBe(true);
-      expect(attackers[0]?.goaway).toBe(E.ENHANCE_YOUR_CALM);
       expect(provoked).toBeGreaterThan(1_000);
       expect(caller.ended).toBe(false);
       caller.close();
@@ -279,9 +275,7 @@ describe.each(SIDES)('from a called $side', ({ side, service, at }) => {
     const used = await inUse(at());
     let highest = 0;
     await unfelt(async () => {
-      serve = (attacker) => {
-        attacker.onRequest = (id) => attacker.write(headers(id, bomb));
-      };
+      serve = (attacker, id) => attacker.write(headers(id, bomb));
       const answers = Array.from({ length: 50 }, () => client.unary(SayHello, { name: 'victim' }));
       for (const { code, hauberkError } of await Promise.all(answers)) {
         expect({ code, hauberkError }).toEqual({ code: 8, hauberkError: 'headers-too-large' });
@@ -295,9 +289,7 @@ describe.each(SIDES)('from a called $side', ({ side, service, at }) => {
   it('one that resets every call hurts nobody else', async () => {
     const client = pair.newClient({ authority: service });
     await unfelt(async () => {
-      serve = (attacker) => {
-        attacker.onRequest = (id) => attacker.write(rst(id, E.INTERNAL_ERROR));
-      };
+      serve = (attacker, id) => attacker.write(rst(id, E.INTERNAL_ERROR));
       for (let i = 0; i < 30; i++) {
         const answers = Array.from({ length: 50 }, () => client.unary(SayHello, { name: 'victim' }));
         for (const { code } of await Promise.all(answers)) expect(code).toBe(13);

@@ -16,7 +16,7 @@ import { atEnd, ingressTo, SERVICE, startPair, World } from '../harness/sidecars
 
 const DEADLINE_MS = 6000;
 /** For a busy machine; without limits of their own the steps after the calls would take 9 s more. */
-const EXIT_MS = 3000;
+const EXIT_MS = 6000;
 
 const HANGING_ADAPTER = `
 const never = new Promise(() => setInterval(() => {}, 1000));

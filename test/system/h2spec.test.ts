@@ -71,7 +71,7 @@ it('every case passes at egress', async () => {
 });
 
 it("every case passes at ingress, inside a session's records", async () => {
-  const files = await world.trust.issue('web');
+  const files = await world.identityFiles('web');
   const self = await loadIdentity({ ...files, trustDomain: world.trust.trustDomain }, systemClock);
   const expectedPeer = world.spiffeId('greeter');
   const bridge = await bridgeTo(greeter.ingress, self.identity, { expectedPeer, bundle: self.bundle });

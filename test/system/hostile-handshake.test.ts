@@ -177,7 +177,7 @@ it('a fault at any message of a handshake costs that attempt, and no call is los
     await untilAnswered(each);
     cut(each);
   });
-  await expect.poll(() => web.metric('hauberk_peer_connections'), { timeout: 10_000 }).toBe(0);
+  await expect.poll(() => web.metric('hauberk_peer_connections'), { timeout: 30_000 }).toBe(0);
   toReplica.mitm.target = replica.ingress;
   const linksBefore = new Map(cases.map((each) => [each, linksOf(via[each.handshake], each).length]));
 
@@ -190,10 +190,11 @@ it('a fault at any message of a handshake costs that attempt, and no call is los
   });
   expect(wrong).toEqual([]);
   for (const sidecar of [web, plain]) {
-    await expect.poll(() => sidecar.metric('hauberk_peer_connections'), { timeout: 10_000 }).toBe(0);
+    await expect.poll(() => sidecar.metric('hauberk_peer_connections'), { timeout: 30_000 }).toBe(0);
   }
 
   for (const sidecar of [web, plain]) {
+    await sidecar.audited();
     const failed = await sidecar.audit.of('handshake.failed');
     const opened = (await sidecar.audit.of('connection.opened')).filter(({ side }) => side === 'peer');
     const closed = (await sidecar.audit.of('connection.closed')).filter(({ side }) => side === 'peer');

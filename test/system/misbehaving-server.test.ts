@@ -179,7 +179,7 @@ async function breach({ server, client }: Side, frames: Breach[2]) {
 }
 
 async function until(what: () => boolean): Promise<void> {
-  for (const deadline = performance.now() + 10_000; !what(); await pause(5)) {
+  for (const deadline = performance.now() + 30_000; !what(); await pause(5)) {
     if (performance.now() > deadline) throw new Error(`never: ${what}`);
   }
 }

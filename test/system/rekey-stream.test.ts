@@ -1,4 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
+import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { SecureChannel } from '../../src/transport/channel.ts';
 import { Chat, type Payload } from '../harness/greeter-methods.ts';
@@ -99,6 +100,7 @@ it('a call of 256 MiB through two sidecars that change keys all along gets its o
   const { call, answer } = pair.client.bidi(Chat, { paused: true });
   const source = new Source(7);
   const sink = new Sink();
+  const ended = once(call, 'end');
   call.on('data', ({ data }: Payload) => sink.take(data));
   while (!source.done) {
     const more = call.write({ data: source.next(4_096) });
@@ -106,9 +108,11 @@ it('a call of 256 MiB through two sidecars that change keys all along gets its o
   }
   call.end();
   expect((await answer).code).toBe(0);
+  await ended;
   expect(sink.octets).toBe(TOTAL);
   expect(sink.hash.digest('hex')).toBe(source.hash.digest('hex'));
   for (const sidecar of [pair.web, pair.greeter] as SidecarProcess[]) {
+    await sidecar.audited();
     const changes = await sidecar.audit.of('session.rekeyed');
     const sent = changes.filter(({ direction }) => direction === 'send');
     expect(sent.length).toBeGreaterThanOrEqual(4);

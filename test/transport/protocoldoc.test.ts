@@ -24,6 +24,7 @@ import {
   NEW_TICKET,
   PING,
   PONG,
+  SUCCESSOR,
 } from '../../src/transport/record.ts';
 import {
   encodeTicket,
@@ -77,10 +78,11 @@ describe('docs/protocol.md', () => {
       [RETRY, 'RETRY'],
       [ALERT, 'ALERT'],
     ]);
-    const types = { DATA, KEY_UPDATE, NEW_TICKET, PING, PONG, CLOSE, ALERT: ALERT_RECORD };
+    const types = { DATA, KEY_UPDATE, NEW_TICKET, PING, PONG, CLOSE, ALERT: ALERT_RECORD, SUCCESSOR };
     const named = rowsOf(8).filter(([, name]) => name !== '' && name !== 'name');
     expect(Object.fromEntries(named.map(([type, name]) => [name, Number(type)]))).toEqual(types);
-    expect(section(8)).toContain(`| 0x${IGNORABLE.toString(16)} to 0xff |`);
+    expect(SUCCESSOR).toBe(IGNORABLE);
+    expect(section(8)).toContain(`| 0x${(SUCCESSOR + 1).toString(16)} to 0xff |`);
     expect(section(8)).toContain(`0 to ${grouped(MAX_PAYLOAD)} bytes`);
     expect(section(8)).toContain(`${MIN_LENGTH} to ${grouped(MAX_LENGTH)}`);
   });
@@ -150,7 +152,7 @@ describe('docs/protocol.md', () => {
     const vectors = readFileSync(new URL('../vectors/hbk1.json', import.meta.url), 'utf8');
     const [example] = (JSON.parse(vectors) as ProtocolVectors).handshakes;
     const known = JSON.stringify(example);
-    const shown = [...section(15).matchAll(/^ {4}.*?((?:[0-9a-f]{2}){3,})$/gm)].map(
+    const shown = [...section(15).matchAll(/^.*? {2,}((?:[0-9a-f]{2}){3,})$/gm)].map(
       ([, hex]) => hex as string,
     );
     expect(shown.length).toBeGreaterThan(30);

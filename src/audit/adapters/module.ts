@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { basename, isAbsolute, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Clock, TimerHandle } from '../../clock/clock.ts';
-import type { AuditAdapter, MonitoringAdapter } from '../adapter.ts';
+import { type AuditAdapter, type MonitoringAdapter, namedAdapter } from '../adapter.ts';
 import { AuditError, reasonOf } from '../errors.ts';
 
 export interface ModuleSource {
@@ -17,7 +17,6 @@ export interface ModuleSource {
 
 /** How long a module may take to make its adapter. */
 const MAKE_DEADLINE_MS = 10_000;
-const MAX_NAME = 64;
 
 const SHAPE =
   'A module adapter exports by default `(options) => ({ write(events) { ... } })`, or the object itself';
@@ -49,7 +48,7 @@ export async function loadModuleAdapter(source: ModuleSource, clock: Clock): Pro
       } ${made === null ? 'null' : `a value of type ${typeof made}`}. ${SHAPE}`,
     );
   }
-  return named(made as MonitoringAdapter, basename(file));
+  return namedAdapter(made as MonitoringAdapter, basename(file));
 }
 
 async function locate({ module, folder }: ModuleSource): Promise<string> {
@@ -108,18 +107,6 @@ async function inTime(clock: Clock, run: () => unknown): Promise<unknown> {
   } finally {
     clock.clear(timer);
   }
-}
-
-/** The user's object may be an instance with private state, so it is called, not copied. */
-function named(adapter: MonitoringAdapter, fallback: string): AuditAdapter {
-  const name = typeof adapter.name === 'string' && adapter.name !== '' ? adapter.name : fallback;
-  return {
-    name: name.slice(0, MAX_NAME),
-    write: (events) => adapter.write(events),
-    flush: () => adapter.flush?.(),
-    reopen: () => adapter.reopen?.(),
-    close: () => adapter.close?.(),
-  };
 }
 
 function failed(what: string, cause: unknown): AuditError {

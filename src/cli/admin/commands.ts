@@ -155,7 +155,12 @@ function filtered(command: Command): Command {
   return command
     .option('--peer <glob>', 'of these peers: a SPIFFE ID, in which * is any run of characters but /')
     .option('--service <name>', 'opened for this service')
-    .addOption(new Option('--direction <direction>', 'who opened it').choices(['inbound', 'outbound']))
+    .addOption(
+      new Option('--direction <direction>', 'who opened it: the peer, or this sidecar').choices([
+        'inbound',
+        'outbound',
+      ]),
+    )
     .option('--state <state>', 'in this state; may be repeated', collect)
     .option('--metadata <key=value>', 'with this metadata; may be repeated', collectPairs)
     .option('--older-than <duration>', 'at least so old', duration)

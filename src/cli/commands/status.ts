@@ -17,6 +17,25 @@ export async function status(options: OutputOptions): Promise<void> {
   print(options.output === 'json' ? json(message, 2) : describe(message));
 }
 
+function identity(status: StatusMessage, now: number): Array<[string, string]> {
+  const { identityExpiresAt, identityRotations, identityRotatedAt, identityRenewsAt, identityRefusal } =
+    status;
+  const { spiffeId, identityRenewalFailure } = status;
+  if (spiffeId === '') return [['identity', `none yet: ${identityRenewalFailure}`]];
+  const left = millisecondsOf(identityExpiresAt) - now;
+  const until = [`until ${isoTime(identityExpiresAt)}, ${left > 0 ? `${span(left)} left` : 'expired'}`];
+  if (identityRotatedAt) {
+    until.push(
+      `${counted(identityRotations, 'rotation')}, the last ${span(now - millisecondsOf(identityRotatedAt))} ago`,
+    );
+  }
+  if (identityRenewsAt) until.push(`renewed here at ${isoTime(identityRenewsAt)}`);
+  const rows: Array<[string, string]> = [['identity', until.join('; ')]];
+  if (identityRefusal) rows.push(['', `its files are refused: ${identityRefusal}`]);
+  if (identityRenewalFailure) rows.push(['', `its renewal fails: ${identityRenewalFailure}`]);
+  return rows;
+}
+
 function describe(status: StatusMessage): string {
   const { sessions, callsOpen } = status;
   const now = systemClock.now();
@@ -27,14 +46,11 @@ function describe(status: StatusMessage): string {
       : `waits for ${status.pending.join(', ')}`;
   const closed = Object.entries(sessions.closed).map(([reason, count]) => `${count} ${reason}`);
   const rows: Array<[string, string]> = [
-    ['sidecar', status.spiffeId],
+    ['sidecar', status.spiffeId || 'not known yet'],
     ['state', state],
     ['version', `${status.version}, pid ${status.pid}, run ${status.instance}`],
     ['up', `${span(now - millisecondsOf(status.startedAt))}, since ${isoTime(status.startedAt)}`],
-    [
-      'identity',
-      `until ${isoTime(status.identityExpiresAt)}, ${span(millisecondsOf(status.identityExpiresAt) - now)} left`,
-    ],
+    ...identity(status, now),
     [
       'sessions',
       `${sessions.active} of ${sessions.max}: ${sessions.inbound} inbound, ${sessions.outbound} outbound, ${counted(sessions.peers, 'peer')}${status.peersBlocked > 0 ? `; ${counted(status.peersBlocked, 'peer')} blocked` : ''}`,

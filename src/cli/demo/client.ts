@@ -18,11 +18,11 @@ export class DemoClient {
   readonly #greeter: grpc.Client;
   readonly #guide: grpc.Client;
 
-  /** `sidecar` is the address of the egress listener, `service` what to call there. */
-  constructor(sidecar: string, service: string) {
-    const options: grpc.ClientOptions = { 'grpc.default_authority': service };
-    this.#greeter = new Greeter(sidecar, grpc.credentials.createInsecure(), options);
-    this.#guide = new RouteGuide(sidecar, grpc.credentials.createInsecure(), options);
+  /** `target` is where to connect; `service` what to call there, where that is a sidecar's egress listener. */
+  constructor(target: string, service?: string) {
+    const options: grpc.ClientOptions = service === undefined ? {} : { 'grpc.default_authority': service };
+    this.#greeter = new Greeter(target, grpc.credentials.createInsecure(), options);
+    this.#guide = new RouteGuide(target, grpc.credentials.createInsecure(), options);
   }
 
   hello(name: string): Promise<HelloReply> {

@@ -1,5 +1,7 @@
 /** The app behind the second sidecar: a plain grpc-js server that knows nothing of Hauberk. */
 import * as grpc from '@grpc/grpc-js';
+import { HealthImplementation } from 'grpc-health-check';
+import { ListenError } from '../../relay/listener.ts';
 import {
   type Feature,
   Greeter,
@@ -90,15 +92,16 @@ export interface DemoServer {
   close(): void;
 }
 
-/** Starts the app on a free port of loopback, in plaintext. */
-export async function startServer(): Promise<DemoServer> {
+/** Starts the app, in plaintext; on a free port of loopback unless it is told where. */
+export async function startServer(listen = '127.0.0.1:0'): Promise<DemoServer> {
   const server = new grpc.Server();
   server.addService(Greeter.service, greeter);
   server.addService(RouteGuide.service, routeGuide);
+  new HealthImplementation({ '': 'SERVING' }).addToServer(server);
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) => {
+    server.bindAsync(listen, grpc.ServerCredentials.createInsecure(), (error, bound) => {
       if (error === null) resolve(bound);
-      else reject(error);
+      else reject(new ListenError(`cannot listen on ${listen}: ${error.message}`, { cause: error }));
     });
   });
   return { port, close: () => server.forceShutdown() };

@@ -1,0 +1,3 @@
+import { playPages } from '../harness/docexamples.ts';
+
+playPages((page) => page.startsWith('docs/howto/'));
