@@ -28,6 +28,14 @@ const CONFIGURATION = objectPath(MUTATING_WEBHOOKS, 'hauberk-injector');
 let api: KubeApi;
 let client: KubeClient;
 let clock: FakeClock;
+const settled = { timeout: 20_000 };
+/** For expect.poll: the value, after some more time. */
+const after =
+  <T>(ms: number, value: () => T) =>
+  (): T => {
+    clock.advance(ms);
+    return value();
+  };
 const closing: Array<{ close(): void }> = [];
 
 beforeEach(async () => {
@@ -182,7 +190,12 @@ it('an API server that is away is waited for', async () => {
   const opened = source.open();
   await expect.poll(() => troubles).toHaveLength(1);
   await api.listen();
-  await expect.poll(() => (clock.advance(20_000), taken.length), { timeout: 20_000 }).toBe(1);
+  await expect
+    .poll(
+      after(20_000, () => taken.length),
+      settled,
+    )
+    .toBe(1);
   expect(await opened).toBe(true);
 });
 
@@ -223,39 +236,39 @@ function publisherOf(bundle: string, isLeader = false, time: Clock = systemClock
   return { publisher, state, published, troubles };
 }
 
-const settled = { timeout: 10_000 };
-
 it('the CA is published in every webhook, and again as soon as somebody takes it out', async () => {
+  clock = new FakeClock(Date.now());
   const [one, two] = [await makeCa(), await makeCa()];
-  const { publisher, state, published, troubles } = publisherOf('');
+  const { publisher, state, published, troubles } = publisherOf('', false, clock);
+  const later = <T>(value: () => T) => expect.poll(after(200, value), settled);
   const collection = collectionPath(MUTATING_WEBHOOKS);
-  await publisher.start();
+  const started = publisher.start();
+  clock.advance(0);
+  await started;
   state.bundle = one;
-  await expect
-    .poll(() => troubles, settled)
-    .toEqual([
-      'there is no MutatingWebhookConfiguration hauberk-injector, so that no pod is injected: install it with the chart, or set webhook.configuration',
-    ]);
+  await later(() => troubles).toEqual([
+    'there is no MutatingWebhookConfiguration hauberk-injector, so that no pod is injected: install it with the chart, or set webhook.configuration',
+  ]);
   api.put(collection, configuration(undefined, base64(one)));
-  await expect.poll(bundlesNow, settled).toEqual([base64(one), base64(one)]);
+  await later(bundlesNow).toEqual([base64(one), base64(one)]);
   // What the server has, the publisher knows with its answer only.
-  await expect.poll(() => published, settled).toEqual([1]);
-  await expect.poll(() => api.watching, settled).toBe(1);
-  await expect.poll(() => publisher.publishedMs(one), settled).toBeGreaterThan(0);
+  await later(() => published).toEqual([1]);
+  await later(() => api.watching).toBe(1);
+  await later(() => publisher.publishedMs(one)).toBeGreaterThan(0);
   expect(publisher.publishedMs(two)).toBe(0);
 
   api.put(collection, configuration(undefined, base64('junk')));
-  await expect.poll(bundlesNow, settled).toEqual([base64(one), base64(one)]);
-  await expect.poll(() => published, settled).toEqual([1, 2]);
+  await later(bundlesNow).toEqual([base64(one), base64(one)]);
+  await later(() => published).toEqual([1, 2]);
 
   state.bundle = two;
-  await expect.poll(bundlesNow, settled).toEqual([base64(two, one), base64(two, one)]);
-  await expect.poll(() => publisher.publishedMs(one), settled).toBe(0);
+  await later(bundlesNow).toEqual([base64(two, one), base64(two, one)]);
+  await later(() => publisher.publishedMs(one)).toBe(0);
 
   state.bundle = 'no PEM';
-  await expect
-    .poll(() => troubles.at(-1), settled)
-    .toMatch(/is no certificate in PEM that is in force: replace webhook.caBundle/);
+  await later(() => troubles.at(-1)).toMatch(
+    /is no certificate in PEM that is in force: replace webhook.caBundle/,
+  );
   expect(bundlesNow()).toEqual([base64(two, one), base64(two, one)]);
 });
 
@@ -294,7 +307,7 @@ it('what nobody has added again for ten minutes is taken out, by the leader', as
   clock.advance(2000);
   expect(bundlesNow()).toEqual([base64(own, before, third)]);
   state.isLeader = true;
-  await expect.poll(() => (clock.advance(2000), bundlesNow()), settled).toEqual([base64(own)]);
+  await expect.poll(after(2000, bundlesNow), settled).toEqual([base64(own)]);
 });
 
 it('files are taken once they fit each other, and what was good stays until then', async () => {
@@ -309,7 +322,10 @@ it('files are taken once they fit each other, and what was good stays until then
   });
   closing.push(source);
   const looks = (list: readonly string[]) =>
-    expect.poll(() => (clock.advance(10_000), list), { timeout: 10_000 });
+    expect.poll(
+      after(10_000, () => list),
+      settled,
+    );
   try {
     await expect(source.open()).rejects.toThrow(
       /tls.crt cannot be read \(ENOENT\): webhook.cert and webhook.key name the files/,

@@ -56,7 +56,8 @@ export class FileCertificate implements CertificateSource {
   }
 
   async #read(): Promise<void> {
-    const [chain, key] = await Promise.all([this.#text(this.#cert), this.#text(this.#key)]);
+    const chain = await this.#text(this.#cert);
+    const key = await this.#text(this.#key);
     if (this.#closed || (chain === this.#current?.chain && key === this.#current.key)) return;
     const certificate = readServing(`${this.#cert}, ${this.#key}`, chain, key, this.#clock.now());
     const cause = this.#current === undefined ? 'found' : 'rotated';
