@@ -21,6 +21,7 @@ describe('an Envelope', () => {
   it('carries whatever JSON has, as others read it', () => {
     fc.assert(
       fc.property(fc.jsonValue({ noUnicodeString: false } as object), (value) => {
+        fc.pre(!JSON.stringify(value).includes('"__proto__":')); // is refused
         const octets = encodeEnvelope(value);
         expect(theirs.deserialize(octets)).toEqual({ json: JSON.stringify(value), body: 'json' });
         expect(octets.equals(json(JSON.stringify(value)))).toBe(true);
