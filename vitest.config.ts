@@ -4,8 +4,17 @@ import { defineConfig } from 'vitest/config';
 /** How long `expect.poll` waits: by itself a second, which a busy machine may need. */
 const PATIENCE = { poll: { timeout: 20_000 } };
 
+/** Tests of what is one for the whole process: a module as it is before its first use, or with another in its place. */
+const ALONE = ['test/crypto/loading.test.ts', 'test/crypto/sealing.test.ts'];
+
+const UNIT = {
+  // Properties with hundreds of runs share busy machines.
+  testTimeout: 60_000,
+  expect: PATIENCE,
+};
+
 // `unit` has no processes and no timers of its own; `integration` uses real sockets and real sidecar
-// processes, which globalSetup builds first. The system suites (h2spec, nghttp2, Redis ...) are in
+// processes, which globalSetup builds first. The system suites (h2spec, nghttp2, Redis, what takes long ...) are in
 // vitest.system.config.ts, because they need tools that npm does not install.
 export default defineConfig({
   test: {
@@ -16,12 +25,13 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/integration/**', 'test/system/**'],
-          // Properties with hundreds of runs share busy machines.
-          testTimeout: 60_000,
-          expect: PATIENCE,
+          exclude: ['test/integration/**', 'test/system/**', ...ALONE],
+          // A process for each of 230 files, each with the whole program to load, takes longer than what most test.
+          isolate: false,
+          ...UNIT,
         },
       },
+      { test: { name: 'unit-alone', include: ALONE, ...UNIT } },
       {
         test: {
           name: 'integration',

@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-// Suites that drive real peers (nghttp2, Redis ...). A missing tool fails them; nothing is skipped.
+// Suites that drive real peers (nghttp2, Redis ...), and those that take long. A missing tool fails them; nothing is skipped.
 export default defineConfig({
   test: {
     name: 'system',

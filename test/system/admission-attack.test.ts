@@ -4,8 +4,8 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { Admission, type HalfOpen } from '../../src/transport/admission.ts';
 import { DEFAULT_HANDSHAKE_LIMITS } from '../../src/transport/limits.ts';
 import { FakeClock } from '../harness/fake-clock.ts';
-import { Bench, gone } from './wire.ts';
-import { makePair } from './world.ts';
+import { Bench, gone } from '../transport/wire.ts';
+import { makePair } from '../transport/world.ts';
 
 // Whoever owns many addresses and wants nobody else to get in, against Admission, on a clock of the test's. What a
 // connection may do is the driver's affair; here it is: a message waits for its turn, of which there is one a millisecond,
