@@ -1,6 +1,6 @@
 // What choosing an endpoint costs a call: npx tsx bench/endpoints.bench.ts
-// Both ways in turn, in one process: the relay's own, and its plain twin, which looks at all endpoints, and whose replicas each make
-// the headers anew.
+// Both ways in turn, in one process: the relay's own, and its plain twin, which looks at all endpoints, and whose
+// replicas each make the headers anew.
 import { systemClock } from '../src/clock/clock.ts';
 import { headerField } from '../src/hpack/field.ts';
 import { HeaderList } from '../src/hpack/headerlist.ts';

@@ -38,8 +38,8 @@ interface Run {
 const noop = (): void => undefined;
 
 /**
- * One check of a monitor. It never overlaps itself: as long as the user's function has not come back, also after its deadline or
- * the monitor's end, it is not called again.
+ * One check of a monitor. It never overlaps itself: as long as the user's function has not come back, also after its
+ * deadline or the monitor's end, it is not called again.
  */
 export class HealthCheck {
   readonly #name: string;

@@ -179,7 +179,10 @@ export class HealthMonitor implements Disposable {
     }
   }
 
-  /** Calls `listener` whenever a check gets another state, the first included, or is removed. Returns a function that removes it. */
+  /**
+   * Calls `listener` whenever a check gets another state, the first included, or is removed. Returns a function that
+   * removes it.
+   */
   on(type: 'change', listener: (change: HealthChange) => void): () => void {
     if (type !== 'change') {
       throw new HealthError('bad-option', `A HealthMonitor has no event ${String(type)}, only 'change'`);

@@ -48,9 +48,9 @@ interface Watch {
 }
 
 /**
- * Keeps a stream open for each query. One that ends is opened again; while the controller is away one of them tries, and when
- * it has got through the others follow, at a bounded pace. What was told before holds meanwhile. One that is refused while others
- * are open waits by itself, and holds up no other.
+ * Keeps a stream open for each query. One that ends is opened again; while the controller is away one of them tries, and
+ * when it has got through the others follow, at a bounded pace. What was told before holds meanwhile. One that is refused
+ * while others are open waits by itself, and holds up no other.
  */
 export class DiscoveryClient implements DiscoverySource {
   readonly #options: DiscoveryClientOptions;

@@ -153,8 +153,9 @@ function isMounted({ uid, gid, mode }: Stats, reader: number, groups: readonly n
 }
 
 /**
- * Writes a file that only its owner can read, all or nothing: into a new file beside it, which is synced and
- * then takes its name; the folder is synced last. With `replace` false an existing file stays and IdentityError `already-exists` is thrown.
+ * Writes a file that only its owner can read, all or nothing: into a new file beside it, which is synced and then takes
+ * its name; the folder is synced last. With `replace` false an existing file stays and IdentityError `already-exists` is
+ * thrown.
  */
 export async function writeOwnerOnly(
   path: string,
@@ -201,7 +202,9 @@ export async function replaceOwnerOnly(
 const temporaryFor = (path: string): string =>
   join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
 
-/** Removes what writers of a file that were killed have left beside it. Only for a file that nobody else writes. Never rejects. */
+/**
+ * Removes what writers of a file that were killed have left beside it. Only for a file that nobody else writes. Never rejects.
+ */
 export async function removeUnfinished(path: string): Promise<void> {
   const folder = dirname(path);
   const start = `.${basename(path)}.`;

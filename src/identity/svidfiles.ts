@@ -5,7 +5,10 @@ import type { IssueLock } from './issuelock.ts';
 import type { IdentityFiles } from './load.ts';
 import { toPem } from './pem.ts';
 
-/** What an SVID consists of: certificates in DER, leaf first, and their key; and with whom to trust by then, if that is to change. */
+/**
+ * What an SVID consists of: certificates in DER, leaf first, and their key; and with whom to trust by then, if that is to
+ * change.
+ */
 export interface SvidContents {
   readonly chain: readonly Uint8Array[];
   readonly key: KeyObject;

@@ -53,8 +53,9 @@ const SHORTEST_REDIS_WINDOW_MS = 1_000;
  * Holds keys (a user, a tenant, a peer's SPIFFE ID) to a number of requests in a window of time. A window is fixed and
  * begins with a key's first request. A request is counted whole or not at all: one that is denied uses nothing up.
  *
- * In memory it answers in the same turn of the event loop. With `redis`, all processes of the same limit count together, exactly;
- * while Redis cannot be asked each counts for itself in memory, and no request waits longer than `redisTimeoutMs`.
+ * In memory it answers in the same turn of the event loop. With `redis`, all processes of the same limit count together,
+ * exactly; while Redis cannot be asked each counts for itself in memory, and no request waits longer than
+ * `redisTimeoutMs`.
  */
 export class RateLimiter implements AsyncDisposable {
   readonly #options: RateLimiterOptions;

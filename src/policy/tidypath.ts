@@ -5,9 +5,9 @@ const ENCODED = /%([0-9A-Fa-f]{2})/g;
 const DECODINGS = 3;
 
 /**
- * A path as the most obliging server would read it: without query and fragment, percent-decoded, backslashes as slashes, empty
- * and dot segments removed (RFC 3986 section 5.2.4), no slash at the end. The same string where there is nothing to tidy, which is so for
- * every method of gRPC.
+ * A path as the most obliging server would read it: without query and fragment, percent-decoded, backslashes as slashes,
+ * empty and dot segments removed (RFC 3986 section 5.2.4), no slash at the end. The same string where there is nothing to
+ * tidy, which is so for every method of gRPC.
  */
 export function tidyPath(path: string): string {
   if (!UNTIDY.test(path)) return path;

@@ -5,8 +5,8 @@ const LOOKED_AT = 16;
 
 /**
  * The upstream that a call goes to: of two that are drawn at random the one with fewer calls, healthy ones before all
- * others. Those that are passed over for their health are told;
- * of many, not by each call. Undefined if the call has been to all.
+ * others. Those that are passed over for their health are told; of many, not by each call. Undefined if the call has
+ * been to all.
  */
 export function balance(
   upstreams: readonly Upstream[],

@@ -26,8 +26,8 @@ export class Forwarding {
   }
 
   /**
-   * The plan to send the call by; kept with `plan`, whose header list a connection may repeat for every call. It is the same for
-   * all endpoints of a service that have this port: their connections share the list.
+   * The plan to send the call by; kept with `plan`, whose header list a connection may repeat for every call. It is the
+   * same for all endpoints of a service that have this port: their connections share the list.
    */
   apply(plan: CallPlan): CallPlan {
     const { forwarded: kept } = plan;

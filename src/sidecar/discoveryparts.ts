@@ -22,8 +22,8 @@ export interface DiscoveryParts {
 }
 
 /**
- * Undefined if the configuration asks for none: nothing of it is loaded then. `shared`: the way to the controller, if there is one.
- * `listening`: where this sidecar takes sessions.
+ * Undefined if the configuration asks for none: nothing of it is loaded then. `shared`: the way to the controller, if
+ * there is one. `listening`: where this sidecar takes sessions.
  */
 export async function openDiscovery(
   context: RelayContext,

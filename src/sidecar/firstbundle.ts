@@ -4,10 +4,11 @@ import { type IdentityFiles, loadBundle } from '../identity/load.ts';
 import { TrustBundle } from '../identity/trustbundle.ts';
 
 /**
- * Has `ask` talk to the controller while this sidecar has no identity: under the bundle that was stored here last, or else under
- * the configured one. If who answers is not the controller by the stored one, `controller.bundle` is tried, too, for an operator
- * changes that file. `controller.bundlePem` is not: a pod's is of the time when the pod was made, and a CA may have been taken
- * back since. Rejects as `ask` does, or with IdentityError of the files; `controller-untrusted` names what was tried.
+ * Has `ask` talk to the controller while this sidecar has no identity: under the bundle that was stored here last, or
+ * else under the configured one. If who answers is not the controller by the stored one, `controller.bundle` is tried,
+ * too, for an operator changes that file. `controller.bundlePem` is not: a pod's is of the time when the pod was made,
+ * and a CA may have been taken back since. Rejects as `ask` does, or with IdentityError of the files;
+ * `controller-untrusted` names what was tried.
  */
 export async function askUnderFirstBundle(
   files: IdentityFiles,

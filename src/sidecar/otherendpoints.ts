@@ -10,8 +10,8 @@ export interface OwnPlaces {
 const ANY: readonly string[] = ['0.0.0.0', '::'];
 
 /**
- * What `source` tells, without this sidecar's own place among the endpoints: it has no session with itself, for its own key would
- * come back.
+ * What `source` tells, without this sidecar's own place among the endpoints: it has no session with itself, for its own
+ * key would come back.
  */
 export function withoutOwn(source: DiscoverySource, own: OwnPlaces): DiscoverySource {
   return {

@@ -44,8 +44,9 @@ export interface DialOptions {
 }
 
 /**
- * Connects to a peer. Resolves once the peer has confirmed the handshake with a record of its own; then set
- * `onClose`, `onDrain` and, last, `onData`; with `tickets` also `onTicket`. Rejects with HandshakeError, nothing being left of the attempt.
+ * Connects to a peer. Resolves once the peer has confirmed the handshake with a record of its own; then set `onClose`,
+ * `onDrain` and, last, `onData`; with `tickets` also `onTicket`. Rejects with HandshakeError, nothing being left of the
+ * attempt.
  */
 export function dial(options: DialOptions): Promise<SecureChannel> {
   return new Promise((resolve, reject) => {

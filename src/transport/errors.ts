@@ -118,8 +118,8 @@ export const CLOSE_REASONS = [
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
 /**
- * Limits against abuse below HTTP/2: records of any kind; PINGs; records that carry nothing (empty DATA, PONG, ignorable types); KEY_UPDATEs;
- * and what a peer that does not read may have us keep.
+ * Limits against abuse below HTTP/2: records of any kind; PINGs; records that carry nothing (empty DATA, PONG, ignorable
+ * types); KEY_UPDATEs; and what a peer that does not read may have us keep.
  */
 export const RECORD_FLOODS = ['records', 'record-ping', 'record-idle', 'key-update', 'backlog'] as const;
 export type RecordFlood = (typeof RECORD_FLOODS)[number];

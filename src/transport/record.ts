@@ -166,7 +166,10 @@ export class RecordReader {
   #recent = 0; // records since #recentSince
   #recentSince: number;
 
-  /** `monotonic` gives milliseconds; it is asked only about KEY_UPDATEs, and when as many records have come as a second may bring. */
+  /**
+   * `monotonic` gives milliseconds; it is asked only about KEY_UPDATEs, and when as many records have come as a second
+   * may bring.
+   */
   constructor(cipher: CipherState, limits: RecordLimits, sink: RecordSink, monotonic: () => number) {
     this.#cipher = cipher;
     this.#limits = limits;

@@ -1,6 +1,6 @@
 /**
- * Root file systems of our images, and programs in them as a container engine would run them: as the first process of namespaces of
- * its own, below a read-only root, as the image's user, with nothing but the image's environment.
+ * Root file systems of our images, and programs in them as a container engine would run them: as the first process of
+ * namespaces of its own, below a read-only root, as the image's user, with nothing but the image's environment.
  */
 import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -92,7 +92,10 @@ export class Image {
     this.config = config;
   }
 
-  /** Assembles the file system of a target of deploy/Dockerfile, with another's Node if one is there. It goes with the test file. */
+  /**
+   * Assembles the file system of a target of deploy/Dockerfile, with another's Node if one is there. It goes with the
+   * test file.
+   */
   static async build(target: 'hauberk' | 'capture', like?: Image): Promise<Image> {
     const root = await mkdtemp(join(tmpdir(), `hauberk-image-${target}-`));
     atEnd(() => rm(root, { recursive: true }));

@@ -1,5 +1,6 @@
-// Custom resources that the chart can make, whose definitions are not part of Kubernetes' API: JSON Schema of those of their fields
-// that we use, written after the Prometheus Operator's and cert-manager's references. An unknown field is refused.
+// Custom resources that the chart can make, whose definitions are not part of Kubernetes' API: JSON Schema of those of
+// their fields that we use, written after the Prometheus Operator's and cert-manager's references. An unknown field is
+// refused.
 
 const closed = (properties: Record<string, object>, required: readonly string[] = []): object => ({
   type: 'object',

@@ -1,6 +1,6 @@
 /**
- * Pods of a test network as the injector leaves them. Their containers are run in order, as a kubelet would: with the arguments,
- * variables, users, capabilities and volumes that they have been given there, and nothing else.
+ * Pods of a test network as the injector leaves them. Their containers are run in order, as a kubelet would: with the
+ * arguments, variables, users, capabilities and volumes that they have been given there, and nothing else.
  */
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -48,7 +48,10 @@ export class InjectedPod {
     this.#env = literals(app);
   }
 
-  /** Injects the pod as its owner writes it, and runs its init containers and its sidecar; resolves when that is ready and the API server knows the pod. */
+  /**
+   * Injects the pod as its owner writes it, and runs its init containers and its sidecar; resolves when that is ready and
+   * the API server knows the pod.
+   */
   static async start(
     { cluster, api, settings }: Injected,
     host: Host,

@@ -199,7 +199,10 @@ export class Cluster {
     return app;
   }
 
-  /** A plain app on a host, that calls `target` every `ms`, with so many octets. `mark` is in each of its messages, and begins each of its calls' names. */
+  /**
+   * A plain app on a host, that calls `target` every `ms`, with so many octets. `mark` is in each of its messages, and
+   * begins each of its calls' names.
+   */
   client(
     host: Host,
     target: string,

@@ -20,11 +20,16 @@ const formsIn = (findings: readonly Finding[]): string[] =>
     findings.filter((finding) => !isOutOfReach(finding)).map(({ secret, form }) => `${secret}, ${form}`),
   );
 
-/** Where JavaScript computes ML-KEM, its library leaves copies in V8's heap; with AVX-512 OpenSSL leaves round keys on its stack. */
+/**
+ * Where JavaScript computes ML-KEM, its library leaves copies in V8's heap; with AVX-512 OpenSSL leaves round keys on its
+ * stack.
+ */
 const isOutOfReach = ({ secret, form, mapping }: Finding): boolean =>
   (!hasNativeMlKem && secret.includes(ML_KEM)) || (form === 'AES round keys' && mapping === '[stack]');
 
-/** What belongs to the process: OpenSSL has it for as long as it is used. No trace of the files and buffers that it came from. */
+/**
+ * What belongs to the process: OpenSSL has it for as long as it is used. No trace of the files and buffers that it came from.
+ */
 const OPENSSL_ONLY = [`${SVID_KEY}, reversed`, `${STATIC_KEY}, raw`];
 
 /** A sidecar whose sessions have been resumed and have changed their keys. */

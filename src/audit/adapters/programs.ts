@@ -17,8 +17,9 @@ export async function openFileAdapter(path: string): Promise<MonitoringAdapter> 
 }
 
 /**
- * An adapter that writes events to a stream as JSON lines, such as `process.stderr` or one of your own, which stays open. While the
- * stream has not taken what came before, further events wait, up to the bound of the queue; what does not fit is counted.
+ * An adapter that writes events to a stream as JSON lines, such as `process.stderr` or one of your own, which stays open.
+ * While the stream has not taken what came before, further events wait, up to the bound of the queue; what does not fit
+ * is counted.
  *
  * `name` appears in metrics and in audit events about the adapter; default `stream`.
  */

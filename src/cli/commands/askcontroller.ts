@@ -10,8 +10,8 @@ import type { TrustBundle } from '../../identity/trustbundle.ts';
 import { askUnderFirstBundle } from '../../sidecar/firstbundle.ts';
 
 /**
- * Has the controller certify this pod once, and forgets the certificate: what a running sidecar has stays as it is. Rejects with
- * IdentityError.
+ * Has the controller certify this pod once, and forgets the certificate: what a running sidecar has stays as it is.
+ * Rejects with IdentityError.
  */
 export async function askController(config: SidecarConfig): Promise<LocalIdentity> {
   const { identity, trustDomain } = config;

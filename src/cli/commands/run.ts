@@ -10,7 +10,9 @@ import { print } from '../terminal.ts';
 
 const SIGNALS = { SIGTERM: 15, SIGINT: 2 } as const;
 
-/** `hauberk run`: until a signal. The first one drains, the second ends at once. `missing` is called if nothing is configured. */
+/**
+ * `hauberk run`: until a signal. The first one drains, the second ends at once. `missing` is called if nothing is configured.
+ */
 export async function run(file: string | undefined, missing: (what: string) => never): Promise<void> {
   holdNewSpace();
   const given = await loadGivenConfig(file === undefined ? undefined : resolve(file));

@@ -46,7 +46,10 @@ export interface ControlServerOptions {
 const HANDSHAKE_MS = 5_000;
 const MAX_STREAMS = 1_024; // of a connection: one for each service that a sidecar watches
 const MAX_REQUEST = 24 * 1024; // octets: a certificate request of 4 KiB, a token of 16 KiB, and some
-/** Requests of which the end has not come: of one address (as many as a few hundred streams that are opened at once), and in all. */
+/**
+ * Requests of which the end has not come: of one address (as many as a few hundred streams that are opened at once), and
+ * in all.
+ */
 const MAX_UNFINISHED_PER_ADDRESS = 512;
 const MAX_UNFINISHED = 2_048;
 /** A connection that holds more gets no new streams. */

@@ -52,7 +52,10 @@ function ports(plan: InjectionPlan): ContainerPort[] {
   ];
 }
 
-/** What its exposure check dials. In transparent mode the kernel refuses others there, and a pod that dials itself could not tell. */
+/**
+ * What its exposure check dials. In transparent mode the kernel refuses others there, and a pod that dials itself could
+ * not tell.
+ */
 const POD_IPS = {
   name: 'HAUBERK_POD_IPS',
   valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'status.podIPs' } },

@@ -1,7 +1,8 @@
 /**
  * What becomes of a pod. Reading order of this folder: inject.ts (the way), optin.ts (whether at all), annotations.ts and
- * plan.ts (what this pod gets), sidecarconfig.ts, appprobes.ts, proxyvariables.ts and containers.ts (the parts), status.ts and mending.ts (injected before?),
- * jsonpatch.ts (the answer). Everything here is a function of its arguments: no clock, no network.
+ * plan.ts (what this pod gets), sidecarconfig.ts, appprobes.ts, proxyvariables.ts and containers.ts (the parts),
+ * status.ts and mending.ts (injected before?), jsonpatch.ts (the answer). Everything here is a function of its arguments:
+ * no clock, no network.
  */
 import { quote } from '../../config/pointer.ts';
 import { planProbes, type RewrittenProbe, rewriteProbe } from './appprobes.ts';

@@ -150,8 +150,8 @@ function wrongField(value: Rest, fields: Readonly<Record<string, Check>>): strin
 }
 
 /**
- * A copy of the pod that somebody has sent, who need not be an API server. Throws InjectionError where a field that the injector
- * reads has another shape than Kubernetes gives it.
+ * A copy of the pod that somebody has sent, who need not be an API server. Throws InjectionError where a field that the
+ * injector reads has another shape than Kubernetes gives it.
  */
 export function readPod(object: unknown): Pod {
   if (!isMapping(object) || !isMapping(object.metadata) || !isMapping(object.spec)) {
