@@ -137,7 +137,8 @@ export const HTTP2 = mapping(
       default: 4_096,
     }),
     queuedCalls: count(0, 1_000_000, 'calls', {
-      description: 'Calls that wait for a free stream; further ones get UNAVAILABLE.',
+      description:
+        'Calls to one endpoint that wait for a free stream, with 16 KiB of metadata each on average; further ones get UNAVAILABLE.',
       default: 1_024,
     }),
     appResetBurst: count(10, 1_000_000, 'resets', {

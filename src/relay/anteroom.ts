@@ -1,6 +1,7 @@
 import type { Clock, TimerHandle } from '../clock/clock.ts';
 import type { Call, WaitingPlace } from './call.ts';
-import { drainingError, RelayError } from './errors.ts';
+import { drainingError, type RelayError } from './errors.ts';
+import { WaitingCalls } from './waitingcalls.ts';
 
 export interface AnteroomOptions {
   readonly clock: Clock;
@@ -19,12 +20,13 @@ const SWEEP_MS = 1000;
 /** Where calls wait until it is known where their service is at all. */
 export class Anteroom implements WaitingPlace {
   readonly #options: AnteroomOptions;
-  readonly #calls = new Set<Call>();
+  readonly #calls: WaitingCalls;
   #sweeper: TimerHandle | undefined;
   #closed = false;
 
   constructor(options: AnteroomOptions) {
     this.#options = options;
+    this.#calls = new WaitingCalls(options.max, options.what);
   }
 
   get size(): number {
@@ -37,20 +39,15 @@ export class Anteroom implements WaitingPlace {
 
   /** Takes a call in, or fails it. */
   enter(call: Call): boolean {
-    const { clock, max, what } = this.#options;
+    const { clock } = this.#options;
     if (this.#closed) {
       call.fail(drainingError());
       return false;
     }
-    if (this.#calls.size >= max) {
-      const message = `${max} calls wait for ${what} already; slow down or raise http2.queuedCalls`;
-      call.fail(new RelayError('queue-full', message));
-      return false;
-    }
+    if (!this.#calls.add(call)) return false;
     call.delayed = true;
     call.waitingAt = this;
     call.waitsSince ??= clock.monotonic();
-    this.#calls.add(call);
     this.#sweeper ??= clock.every(SWEEP_MS, () => this.#failLate());
     return true;
   }

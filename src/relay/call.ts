@@ -153,6 +153,11 @@ export class Call implements StreamHandler, WheelEntry {
     });
   }
 
+  /** What its headers hold (RFC 9113, 6.5.2). */
+  get headerOctets(): number {
+    return this.plan.list.size;
+  }
+
   get done(): boolean {
     return this.#done;
   }

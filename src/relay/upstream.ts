@@ -13,6 +13,7 @@ import { DIAL_FOR_CALLS, Reconnect, type ReconnectPolicy } from './reconnect.ts'
 import { RetryBudget } from './retrybudget.ts';
 import type { PlaceHolder, SessionPlaces } from './sessionplaces.ts';
 import { type Dialled, UpstreamConnection } from './upstreamconnection.ts';
+import { WaitingCalls } from './waitingcalls.ts';
 
 export interface UpstreamOptions {
   /** For errors and logs, e.g. `greeter.shop at 10.1.2.3:15008`. */
@@ -71,7 +72,7 @@ export class Upstream implements PlaceHolder {
   /** Their session comes to its end, for which reason: they take calls until a successor does. */
   readonly #ageing = new Map<UpstreamConnection, SessionReason>();
   /** In the order of their coming. */
-  readonly #waiting = new Set<Call>();
+  readonly #waiting: WaitingCalls;
   readonly #reconnect: Reconnect;
   readonly #retries = new RetryBudget();
   #dialling = 0;
@@ -88,6 +89,7 @@ export class Upstream implements PlaceHolder {
     this.#options = options;
     this.name = options.name;
     this.forwarding = options.forwarding;
+    this.#waiting = new WaitingCalls(context.http2.queuedCalls, options.name);
     this.#reconnect = new Reconnect({
       clock: context.clock,
       policy: options.reconnect ?? DIAL_FOR_CALLS,
@@ -192,19 +194,10 @@ export class Upstream implements PlaceHolder {
       call.fail(drainingError());
       return;
     }
-    if (this.#waiting.size >= this.#context.http2.queuedCalls) {
-      call.fail(
-        new RelayError(
-          'queue-full',
-          `${this.#waiting.size} calls wait for ${this.name} already; slow down or raise http2.queuedCalls`,
-        ),
-      );
-      return;
-    }
+    if (!this.#waiting.add(call)) return;
     call.delayed = true;
     call.waitingAt = this;
     call.waitsSince ??= this.#context.clock.monotonic();
-    this.#waiting.add(call);
     this.#dialIfWanted();
   }
 

@@ -58,6 +58,7 @@ class Place {
 }
 
 class Caller {
+  headerOctets = 100;
   readonly target: CallTarget;
   waitingAt: WaitingPlace | undefined;
   waitsSince: number | undefined;

@@ -38,6 +38,7 @@ class Place {
 }
 
 class Caller {
+  headerOctets = 100;
   waitingAt: WaitingPlace | undefined;
   error: string | undefined;
   tried: unknown[] | undefined;

@@ -27,6 +27,7 @@ const OK = HeaderList.of([headerField(':status', '200'), headerField('grpc-statu
 
 /** A call as an Upstream sees it. */
 class Caller {
+  headerOctets = 100;
   tried: Upstream[] | undefined;
   waitingAt: Upstream | undefined;
   session: Session | undefined;

@@ -21,6 +21,7 @@ const REQUEST = HeaderList.of([
 
 /** A call as an Upstream sees it: it opens its stream when it may, and remembers what it was told. */
 class Caller {
+  headerOctets = 100;
   tried: Upstream[] | undefined;
   waitingAt: Upstream | undefined;
   to: UpstreamConnection | undefined;
@@ -78,8 +79,9 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-function call(): Caller {
+function call(headerOctets = 100): Caller {
   const caller = new Caller();
+  caller.headerOctets = headerOctets;
   upstream.assign(caller as unknown as Call);
   return caller;
 }
@@ -167,6 +169,25 @@ describe('calls to one endpoint', () => {
       'queue-full',
       'queue-full',
     ]);
+  });
+
+  it('with more metadata than the queue holds fail at once, and leave room when they go', () => {
+    const huge = 40_000;
+    make(8, { queuedCalls: 4 }); // 64 KiB of headers
+    const first = call(huge);
+    expect(call(huge).error).toBe('queue-full');
+    expect([first.error, call().error]).toEqual([undefined, undefined]);
+    first.waitingAt?.leave(first as unknown as Call);
+    expect([call(huge).error, call(huge).error]).toEqual([undefined, 'queue-full']);
+  });
+
+  it('with any metadata wait alone', async () => {
+    make(8, { queuedCalls: 1 });
+    const alone = call(64_000);
+    const wire = await connect();
+    wire.answer();
+    await settled();
+    expect([alone.error, alone.to !== undefined]).toEqual([undefined, true]);
   });
 
   it('that give up leave the queue', async () => {

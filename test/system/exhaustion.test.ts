@@ -93,7 +93,7 @@ describe.each(SIDES)('somebody, as a sidecar’s $side,', ({ side, open, at, str
     const attacker = await attack(open);
     const before = await heap(at());
     const refused: Outcome[] = [];
-    const METADATA = 60_000;
+    const METADATA = 15_000; // within what may wait, should nobody take it for a while
     const CALLS = 1_000;
     for (let i = 0; i < CALLS; i++) {
       const fields = hang(['x-number', String(i)], ['x-huge', 'y'.repeat(METADATA)]);
@@ -145,4 +145,26 @@ describe.each(SIDES)('somebody, as a sidecar’s $side,', ({ side, open, at, str
     await at().audit.event('connection.closed', (e) => e.side === side && e.reason === 'flood', mark);
     await expectService();
   });
+});
+
+it('calls with huge metadata that a peer does not take are kept up to a bound, and the others refused', async () => {
+  const attacker = await attack(() => RawSession.toEgress(pair.web.egress));
+  await expectService();
+  const before = await heap(pair.web);
+  pair.greeter.signal('SIGSTOP');
+  onTestFinished(() => pair.greeter.signal('SIGCONT'));
+  const [CALLS, METADATA] = [900, 60_000];
+  const refused: Outcome[] = [];
+  for (let i = 0; i < CALLS; i++) {
+    const fields = hang(['x-number', String(i)], ['x-huge', 'y'.repeat(METADATA)]);
+    void attacker.request(fields, EMPTY_MESSAGE).then((outcome) => refused.push(outcome));
+    if (i % 20 === 0) await attacker.taken();
+  }
+  // 16 MiB wait, and what the connection and the kernel hold is under way.
+  await expect.poll(() => refused.length).toBeGreaterThan(CALLS / 3);
+  expect(new Set(refused.map(({ fields }) => fields.get('hauberk-error')))).toEqual(new Set(['queue-full']));
+  const grown = async (): Promise<number> => ((await heap(pair.web)) - before) / MIB;
+  await expect.poll(grown, { message: 'MiB' }).toBeLessThan((CALLS * METADATA) / MIB / 2);
+  pair.greeter.signal('SIGCONT');
+  await expectService();
 });
