@@ -385,14 +385,16 @@ export class HostileRelay {
         this.#insert(lane, theirs.record(lane.records) ?? this.#random.pick(theirs.history));
         return;
       }
-      case 1:
+      case 1: {
+        const reasons = exchanged(link, other);
         exchange(direction, link, other);
-        for (const each of [link, other]) each.breakBy(fault, direction, [...FORGED, ...NO_CLOSE]);
+        for (const each of [link, other]) each.breakBy(fault, direction, reasons);
         return;
+      }
       default: {
+        const reasons = exchanged(link, other);
         exchange('up', link, other);
         exchange('down', link, other);
-        const reasons = [...FORGED, ...NO_CLOSE];
         for (const each of [link, other]) each.broken = { fault, server: reasons, client: reasons };
       }
     }
@@ -404,6 +406,12 @@ function fits(fault: Fault, link: Link, other: Link): boolean {
   if (fault === 'splice-sessions') return other.door !== link.door;
   if (fault === 'splice-connections') return other.door === link.door && other !== link;
   return other === link;
+}
+
+/** How connections end whose lanes are exchanged: one that came in pieces may wait for the rest of a record. */
+function exchanged(...links: readonly Link[]): Reasons {
+  const inPieces = links.some(({ lanes }) => lanes.up.dribbles || lanes.down.dribbles);
+  return inPieces ? [...FORGED, ...NO_CLOSE, 'record-timeout'] : [...FORGED, ...NO_CLOSE];
 }
 
 function exchange(direction: Direction, one: Link, two: Link): void {
