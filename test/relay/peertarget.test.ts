@@ -254,6 +254,15 @@ describe('calls that wait for the first address', () => {
     expect([call().error, call().error]).toEqual([undefined, 'queue-full']);
   });
 
+  it('are bounded by what their metadata holds, too', () => {
+    const { call } = make(['greeter'], { lookup: never, queuedCalls: 4 }); // 64 KiB of headers
+    const huge = (): Caller => call(Object.assign(new Caller(), { headerOctets: 40_000 }));
+    const first = huge();
+    expect([first.error, huge().error, call().error]).toEqual([undefined, 'queue-full', undefined]);
+    leave(first);
+    expect([huge().error, huge().error]).toEqual([undefined, 'queue-full']);
+  });
+
   it('wait only so long, each by itself', () => {
     const { clock, call } = make(['greeter'], { lookup: never, waitMs: 3000 });
     const early = call();
